@@ -5,15 +5,8 @@ Functions block. Blobs pass in chunks, so memory does not grow with their size. 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import io
 import json
-import os
-import secrets
-import shutil
-import tarfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from builder.base.layers import ChunkReader
+from builder.base.layout_files import (
+    INDEX_NAME,
+    LAYOUT_MARKER,
+    MARKER_NAME,
+    locate_blob,
+    verify,
+    writing_directory,
+    writing_tar,
+)
 from builder.errors import PublishFailed, RemoteUnavailable
 from builder.platforms import conda_platform
 from builder.remote.logins import Login
@@ -30,8 +31,6 @@ from builder.remote.reference import ImageReference
 from builder.remote.repository import RemoteRepository, RepeatableBody
 from storage.blobs.blocking import BlobReader
 from storage.digest import Descriptor, Digest
-from storage.disk.files import TEMPORARY, atomic_write, sync_directory
-from storage.errors import StorageFull
 from storage.oci import OCI_INDEX
 
 Manifests = Callable[[Digest], bytes]
@@ -40,7 +39,6 @@ Manifests = Callable[[Digest], bytes]
 OnCopied = Callable[[int, int, str], None]
 """Called with the bytes done, the bytes in all, and the blob's digest; from threads, one call at a time."""
 
-_LAYOUT_MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 _UPLOADS = 4
@@ -86,20 +84,10 @@ def write_oci_layout(
     `tag` becomes its `org.opencontainers.image.ref.name`. `umask` replaces the process's. Raises PublishFailed,
     StorageFull, BlobUnknown.
     """
-    target = str(directory)
-    if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
-        raise PublishFailed(target, "it already exists; name a new directory")
-    temporary = directory.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{directory.name}")
-    try:
-        with _as_publish_error(target):
-            _make_folder(temporary, umask)
-            annotations = {_REF_NAME: tag} if tag else {}
-            for name, _, content in _write_layout_files(target, image, annotations, report):
-                _write_file(temporary / name, content, umask)
-            os.replace(temporary, directory)
-            sync_directory(directory.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    annotations = {_REF_NAME: tag} if tag else {}
+    with writing_directory(directory, umask) as add:
+        for name, size, content in _write_layout_files(str(directory), image, annotations, report):
+            add(name, size, content)
 
 
 def write_docker_archive(
@@ -122,14 +110,11 @@ def write_docker_archive(
     except ValueError as error:
         raise PublishFailed(target, str(error)) from None
     annotations = {_CONTAINERD_NAME: _complete_name(name), _REF_NAME: name.rpartition(":")[2]} if name else {}
-    with _as_publish_error(target):
-        _make_folder(path.parent, umask)
-        with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
-            _set_mode(file.fileno(), 0o666, umask)
-            for entry, size, content in _write_layout_files(target, single, annotations, report):
-                _add_member(tar, entry, size, content)
-            manifest = _write_docker_manifest(single, name)
-            _add_member(tar, "manifest.json", len(manifest), [manifest])
+    with writing_tar(path, umask) as add:
+        for entry, size, content in _write_layout_files(target, single, annotations, report):
+            add(entry, size, content)
+        manifest = _write_docker_manifest(single, name)
+        add("manifest.json", len(manifest), [manifest])
 
 
 def push(
@@ -157,7 +142,7 @@ def push(
 
     def upload(blob: Descriptor) -> None:
         if not repository.has_blob(blob.digest):
-            body = RepeatableBody(blob.size, lambda: _verify(reference, blob, meter.watch(blob, image.blobs)))
+            body = RepeatableBody(blob.size, lambda: verify(reference, blob, meter.watch(blob, image.blobs)))
             repository.put_blob(blob.digest, body)
         meter.finish(blob)
 
@@ -238,11 +223,11 @@ def _write_layout_files(
     """Yield (path, size, content) of every file in the layout, index.json last."""
     parts = _collect(target, image)
     meter = _Meter(parts.blobs, report)
-    yield "oci-layout", len(_LAYOUT_MARKER), [_LAYOUT_MARKER]
+    yield MARKER_NAME, len(LAYOUT_MARKER), [LAYOUT_MARKER]
     for blob in parts.blobs:
-        yield _locate_blob(blob.digest), blob.size, _verify(target, blob, meter.watch(blob, image.blobs))
+        yield locate_blob(blob.digest), blob.size, verify(target, blob, meter.watch(blob, image.blobs))
     for descriptor, body in parts.manifests:
-        yield _locate_blob(descriptor.digest), len(body), [body]
+        yield locate_blob(descriptor.digest), len(body), [body]
     top = image.descriptor
     entry = Descriptor(top.media_type, top.digest, top.size, top.platform, {**top.annotations, **annotations})
     index = {
@@ -251,35 +236,16 @@ def _write_layout_files(
         "manifests": [entry.to_json()],
     }
     content = json.dumps(index).encode()
-    yield "index.json", len(content), [content]
-
-
-def _verify(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    damaged = PublishFailed(target, f"the stored blob {blob.digest} is damaged")
-    hasher = blob.digest.hasher()
-    size = 0
-    try:
-        for chunk in chunks:
-            hasher.update(chunk)
-            size += len(chunk)
-            yield chunk
-    except EOFError:
-        raise damaged from None
-    if hasher.hexdigest() != blob.digest.hex or size != blob.size:
-        raise damaged
-
-
-def _locate_blob(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.hex}"
+    yield INDEX_NAME, len(content), [content]
 
 
 def _write_docker_manifest(image: StoredImage, name: str | None) -> bytes:
     """Write manifest.json of docker's image archive (moby, image/spec/v1.2)."""
     document: dict[str, Any] = json.loads(image.manifest(image.descriptor.digest))
     entry = {
-        "Config": _locate_blob(Digest.parse(document["config"]["digest"])),
+        "Config": locate_blob(Digest.parse(document["config"]["digest"])),
         "RepoTags": [name] if name else None,
-        "Layers": [_locate_blob(Digest.parse(layer["digest"])) for layer in document["layers"]],
+        "Layers": [locate_blob(Digest.parse(layer["digest"])) for layer in document["layers"]],
     }
     return json.dumps([entry]).encode()
 
@@ -290,51 +256,3 @@ def _complete_name(name: str) -> str:
     if slash and (first == "localhost" or "." in first or ":" in first):
         return name
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
-
-
-def _make_folder(path: Path, umask: int | None) -> None:
-    """Make a directory and its missing parents."""
-    if not path.is_dir():
-        _make_folder(path.parent, umask)
-        path.mkdir(exist_ok=True)
-        _set_mode(path, 0o777, umask)
-
-
-def _set_mode(file: Path | int, most: int, umask: int | None) -> None:
-    """Set the mode that a file made with `most` has under `umask`; None means the process's, which already applied.
-
-    A process has one umask: changing it for one output would change it for whatever other threads write meanwhile.
-    """
-    if umask is not None:
-        inherited = os.stat(file).st_mode & 0o7000
-        os.chmod(file, inherited | most & ~umask)
-
-
-def _write_file(path: Path, content: Iterable[bytes], umask: int | None) -> None:
-    _make_folder(path.parent, umask)
-    with open(path, "wb") as file:
-        _set_mode(file.fileno(), 0o666, umask)
-        file.writelines(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _add_member(tar: tarfile.TarFile, name: str, size: int, content: Iterable[bytes]) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = size
-    member.mode = 0o644
-    with io.BufferedReader(ChunkReader(content)) as file:
-        tar.addfile(member, file)
-        # addfile stops at the announced size; the end of the content checks its digest
-        while file.read(1 << 16):
-            pass
-
-
-@contextlib.contextmanager
-def _as_publish_error(target: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(target) from error
-        raise PublishFailed(target, error.strerror or str(error)) from None

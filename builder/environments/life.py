@@ -26,6 +26,7 @@ from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
 from builder.image.finished import FinishedImage
+from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
@@ -198,6 +199,10 @@ class NamedEnvironments:
     async def _read_spec(self, build: EnvironmentBuild) -> EnvironmentSpec:
         specification = await self.store.builds.find_specification(build.specification)
         request = BuildRequest.from_json(specification.request)
+        if build.cause is Cause.IMPORT and build.lock_key is not None:
+            # it is what was built, which its image begins with
+            document = await self.builder.catalog.locks.find(build.lock_key)
+            return Lock.from_json(document).spec if document else request.spec
         try:
             return await self.wanted.find_spec(request, build.namespace, build.name)
         except EnvironmentUnusable:
@@ -307,4 +312,8 @@ class NamedEnvironments:
         """Submit the unfinished builds that the queue does not have."""
         for build in await self.store.builds.list_left(time.time() - LEFT_SECONDS):
             log.info("build of an environment submitted again", build=build.id, environment=build.repository)
-            await self._submit(build, await self._read_spec(build), OURSELVES)
+            await self.submit(build)
+
+    async def submit(self, build: EnvironmentBuild) -> SubmittedBuild:
+        """Have the queue do a build that is recorded."""
+        return await self._submit(build, await self._read_spec(build), OURSELVES)

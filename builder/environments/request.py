@@ -19,6 +19,8 @@ class BuildRequest:
     """Requirements of PyPI packages."""
     extends: str | None = None
     """The environment on whose current lock this one builds: `namespace/environment`."""
+    origin: Mapping[str, Any] | None = None
+    """The build elsewhere that an imported one was (`builder.environments.transfer.origin`)."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -26,6 +28,8 @@ class BuildRequest:
             "lock_key": self.lock_key,
             "pip": list(self.pip),
             "extends": self.extends,
+            # those that have none keep the keys of before
+            **({"origin": dict(self.origin)} if self.origin is not None else {}),
         }
 
     @classmethod
@@ -35,4 +39,5 @@ class BuildRequest:
             document["lock_key"],
             tuple(document["pip"]),
             document["extends"],
+            document.get("origin"),
         )

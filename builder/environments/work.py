@@ -20,6 +20,8 @@ from builder.build import Builder, Place
 from builder.canonical import make_key
 from builder.environments.journal import Journal, Journals
 from builder.environments.request import BuildRequest
+from builder.environments.transfer.origin import Origin
+from builder.environments.transfer.remaking import compare, find_lock
 from builder.environments.wanted import Wanted, check_pip
 from builder.errors import BuildCanceled, BuildFailed, UnknownLock
 from builder.image.finished import FinishedImage
@@ -59,6 +61,8 @@ class EnvironmentWork:
     """Where the images of builds are that are about to end here."""
     _begun: dict[int, EnvironmentBuild] = field(default_factory=dict)
     """Builds that have a turn here, as they were before."""
+    _notes: dict[int, str] = field(default_factory=dict)
+    """What is remarkable about them."""
 
     @contextlib.asynccontextmanager
     async def turn(self, job: Job) -> AsyncIterator[None]:
@@ -103,11 +107,21 @@ class EnvironmentWork:
     async def _do(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
         specification = await self.store.builds.find_specification(build.specification)
         request = BuildRequest.from_json(specification.request)
+        if build.cause is Cause.IMPORT and request.origin is not None:
+            return await self._remake(job, build, Origin.from_json(request.origin), progress)
         check_pip(request.pip)
         # the credentials of now: they may have changed since it was asked for
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         lock_key = await self._complete(request.lock_key, build, progress) if request.lock_key else None
         return await self._make(replace(job, spec=spec, lock_key=lock_key), build, progress)
+
+    async def _remake(self, job: Job, build: EnvironmentBuild, origin: Origin, progress: Progress) -> str:
+        """Make an imported build's image of its lock, and note whether it is what it was elsewhere."""
+        remade = await find_lock(self.builder, build, progress)
+        spec = remade.lock.spec
+        key = await self._make(replace(job, spec=spec, lock_key=remade.lock.key), build, progress)
+        self._notes[build.id] = await compare(self.builder, self.store.builds, origin, remade, key)
+        return key
 
     async def _complete(self, key: str, build: EnvironmentBuild, progress: Progress) -> str:
         """The key of a lock that somebody sent, with what its archives say of themselves. Raises UnknownLock."""
@@ -152,7 +166,7 @@ class EnvironmentWork:
                 canceled = isinstance(end, BuildCanceled)
                 await self.store.builds.fail(connection, number, end.message, canceled=canceled)
             else:
-                await self.store.builds.complete(connection, number)
+                await self.store.builds.complete(connection, number, self._notes.pop(number, None))
             if told is not None:
                 await told(connection, nothing)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import touch
 from storage.catalog.documents import Document, find_document, note_use, put_document
@@ -88,18 +89,9 @@ class Images:
     async def _put(
         self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
     ) -> None:
-        blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
-            found = await touch(connection, blobs)
-            if missing := blobs.keys() - found:
-                raise ManifestBlobUnknown(repository, sorted(missing))
-            await ensure_repository(self._database, connection, repository)
-            await link_blobs(self._database, connection, repository, blobs)
-            await pin_blobs(connection, repository, list(blobs.values()))
-            for push in pushes:
-                pinned = [blob.digest for blob in push.blobs]
-                await insert_manifest(self._database, connection, repository, push, pinned)
+            await record_manifests(self._database, connection, repository, pushes)
             await put_document(connection, tables.image, key, lock_key, document)
             rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
             await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
@@ -108,3 +100,21 @@ class Images:
     async def note_use(self, key: str) -> None:
         """Record that an image was requested, at most once in USE_SECONDS."""
         await note_use(self._database, tables.image, key)
+
+
+async def record_manifests(
+    database: Database, connection: AsyncConnection, repository: str, pushes: Sequence[Push]
+) -> None:
+    """Record manifests and their blobs in a repository whose manifests are locked.
+
+    Raises ManifestBlobUnknown if a blob is gone, SizeMismatch.
+    """
+    blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
+    found = await touch(connection, blobs)
+    if missing := blobs.keys() - found:
+        raise ManifestBlobUnknown(repository, sorted(missing))
+    await ensure_repository(database, connection, repository)
+    await link_blobs(database, connection, repository, blobs)
+    await pin_blobs(connection, repository, list(blobs.values()))
+    for push in pushes:
+        await insert_manifest(database, connection, repository, push, [blob.digest for blob in push.blobs])

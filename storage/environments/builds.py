@@ -23,6 +23,7 @@ from storage.database.environment_tables import (
     environment,
     environment_build,
     environment_image,
+    environment_manifest,
     lock_package,
     specification,
 )
@@ -54,6 +55,7 @@ from storage.environments.vocabulary import (
     UNFINISHED,
     BuildFilter,
     BuildStatus,
+    Cause,
     EnvironmentBuild,
     Listed,
     Made,
@@ -66,7 +68,7 @@ from storage.events.changes import Changes
 from storage.events.hints import hint
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room
-from storage.repositories.rows import lock_manifests
+from storage.repositories.rows import StoredManifest, lock_manifests
 
 LARGEST_ID = 2**31 - 1
 _LOCK_TAG = re.compile(r"lock-([0-9a-f]{12,64})")
@@ -104,6 +106,21 @@ class EnvironmentBuilds:
         async with self._database.reading() as connection:
             text: str | None = (await connection.execute(query)).scalar()
         return None if text is None else json.loads(text)
+
+    async def list_manifests(self, key: str) -> list[StoredManifest]:
+        """The manifests of an image that a build has, sorted by digest."""
+        kept, row, body = environment_manifest, tables.repository_manifest, tables.manifest
+        query = (
+            select(row.c.digest, row.c.media_type, body.c.body)
+            .distinct()
+            .join(kept, kept.c.digest == row.c.digest)
+            .join(body, body.c.digest == row.c.digest)
+            .where(kept.c.image == key)
+            .order_by(row.c.digest)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return [StoredManifest(Digest(found.digest), found.media_type, found.body) for found in rows]
 
     async def find_specification(self, specification_id: int) -> Specification:
         async with self._database.reading() as connection:
@@ -276,11 +293,11 @@ class EnvironmentBuilds:
             rows = [{"lock_key": made.lock_key, "name": name} for name in sorted(set(made.packages))]
             await connection.execute(self._database.insert(lock_package).on_conflict_do_nothing(), rows)
 
-    async def complete(self, connection: AsyncConnection, build_id: int) -> None:
-        """End a published build, in the transaction that ends the queue's.
+    async def complete(self, connection: AsyncConnection, build_id: int, note: str | None = None) -> None:
+        """End a published build, in the transaction that ends the queue's. `note` is what is remarkable about it.
 
-        It becomes the current build unless a later one is complete already: two that run at once end in any order.
-        Nothing happens if it was deleted or has ended meanwhile.
+        It becomes the current build unless a later one is complete already: two that run at once end in any order. An
+        imported one becomes what it was elsewhere. Nothing happens if it was deleted or has ended meanwhile.
         """
         row, now = environment_build, time.time()
         build = await self._lock_unfinished(connection, build_id)
@@ -298,9 +315,12 @@ class EnvironmentBuilds:
             await connection.execute(select(func.min(row.c.id), func.max(row.c.id)).where(same_lock))
         ).one()
         info = f"the same lock as build {first}, so nothing was made anew" if first is not None else None
+        info = note if note is not None else info
         values = {"status": BuildStatus.COMPLETED, "ended": now, "same_as": first, "status_info": info}
         await connection.execute(update(row).where(row.c.id == build_id).values(**values))
         is_last = not (await connection.execute(select(exists().where(others, row.c.id > build_id)))).scalar()
+        if build.cause is Cause.IMPORT:
+            is_last = build.is_current
         tag = tables.tag
         await lock_manifests(self._database, connection, build.repository)
         query = select(tag.c.digest).where(tag.c.repository == build.repository, tag.c.name == str(build_id))

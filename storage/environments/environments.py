@@ -122,13 +122,13 @@ class Environments:
         """
         async with self._database.writing() as connection:
             await lock_environment(self._database, connection, repository)
-            await self._ensure_namespace(connection, namespace, by)
-            found = await self._ensure_environment(connection, namespace, name, repository, by)
+            await self.ensure_namespace(connection, namespace, by)
+            found = await self.ensure_environment(connection, namespace, name, repository, by)
             if description is not None:
                 await connection.execute(
                     update(environment).where(environment.c.id == found).values(description=description)
                 )
-            specified = await self._ensure_specification(connection, wanted)
+            specified = await self.ensure_specification(connection, wanted)
             build = await self._insert_build(connection, found, specified, cause, by)
             if record is not None:
                 await record(connection, build)
@@ -306,11 +306,13 @@ class Environments:
             values["current_build"] = last if best is None else best
         await connection.execute(update(environment).where(this).values(**values))
 
-    async def _ensure_namespace(self, connection: AsyncConnection, name: str, by: str) -> None:
+    # parts of transactions
+
+    async def ensure_namespace(self, connection: AsyncConnection, name: str, by: str) -> None:
         row = self._database.insert(namespaces).values(name=name, created=time.time(), created_by=by)
         await connection.execute(row.on_conflict_do_nothing())
 
-    async def _ensure_environment(
+    async def ensure_environment(
         self, connection: AsyncConnection, namespace: str, name: str, repository: str, by: str
     ) -> int:
         query = select(environment.c.id, environment.c.namespace, environment.c.name).where(
@@ -341,7 +343,7 @@ class Environments:
         statement = insert(environment).values(**values).returning(environment.c.id)
         return int((await connection.execute(statement)).scalar_one())
 
-    async def _ensure_specification(self, connection: AsyncConnection, wanted: NewSpecification) -> int:
+    async def ensure_specification(self, connection: AsyncConnection, wanted: NewSpecification) -> int:
         document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
         request = json.dumps(wanted.request, sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(json.dumps([wanted.name, document, request]).encode()).hexdigest()

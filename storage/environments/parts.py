@@ -11,6 +11,7 @@ from storage.environments.environments import Environments
 from storage.environments.logs import Logs
 from storage.environments.names import EnvironmentNames
 from storage.environments.settings import EnvironmentSettings
+from storage.environments.transfer.importing import EnvironmentImports
 from storage.events.changes import Changes
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room
@@ -24,13 +25,16 @@ class EnvironmentStore:
     builds: EnvironmentBuilds
     settings: EnvironmentSettings
     logs: Logs
+    imports: EnvironmentImports
 
     @classmethod
     def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
         database = blobs.database
+        environments = Environments(database, changes, EnvironmentNames(database))
         return cls(
-            Environments(database, changes, EnvironmentNames(database)),
+            environments,
             EnvironmentBuilds(database, changes, room, limits),
             EnvironmentSettings(database, changes),
             Logs(blobs),
+            EnvironmentImports(database, environments, room, limits),
         )

@@ -1,0 +1,1 @@
+"""Archives of environments, right ones and others."""
