@@ -16,7 +16,7 @@ from rich.table import Table
 from bench import access
 from bench.builds import archive, bad_builds, build, flood, logs, on_disk, pulling
 from bench.row import Row
-from bench.serving import credentials, http, packages, registries, sign_ins
+from bench.serving import credentials, environments, http, packages, registries, sign_ins
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
     "access": access.measure,
@@ -30,6 +30,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "credentials": credentials.measure,
     "sign_ins": sign_ins.measure,
     "packages": packages.measure,
+    "environments": environments.measure,
     "pulling": pulling.measure,
     "logs": logs.measure,
 }

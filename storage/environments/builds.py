@@ -171,9 +171,14 @@ class EnvironmentBuilds:
             alive = environment_build.c.deleted.is_(None)
             count = select(func.count()).select_from(environment_build).where(alive, *conditions)
             total = int((await connection.execute(count)).scalar_one())
-            query = order_builds(select_builds().where(*conditions), paging)
-            rows = (await connection.execute(query)).all()
-        return Listed([read_build(row) for row in rows], total)
+            # the ids alone first: with all columns and the environment's, databases sort all that matches, at length
+            ids = order_builds(select(environment_build.c.id).where(alive, *conditions), paging)
+            wanted = list((await connection.execute(ids)).scalars())
+            found: dict[int, EnvironmentBuild] = {}
+            for batch in batches(wanted):
+                query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
+                found |= {row.id: read_build(row) for row in await connection.execute(query)}
+        return Listed([found[each] for each in wanted if each in found], total)
 
     async def list_ids(self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None) -> list[int]:
         """The ids of all builds in `scope` that match, in the wanted order, to be read some at a time."""
