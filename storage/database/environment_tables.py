@@ -9,6 +9,7 @@ from storage.database.tables import DIGEST, NAME, metadata
 ENVIRONMENT_NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 ALIVE = "deleted IS NULL"
+GONE = "deleted IS NOT NULL"
 UNFINISHED = "status IN ('QUEUED', 'BUILDING')"
 
 specification = Table(
@@ -50,7 +51,7 @@ environment = Table(
     Index("uq_environment_alive_repository", "repository", unique=True,
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_current", "current_build"),
-    Index("ix_environment_deleted", "deleted"),
+    Index("ix_environment_deleted", "deleted", sqlite_where=text(GONE), postgresql_where=text(GONE)),
     sqlite_autoincrement=True,
 )  # fmt: skip
 
@@ -89,7 +90,7 @@ environment_build = Table(
     Index("ix_environment_build_scheduled", "scheduled", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_build_started", "started", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_build_ended", "ended", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_deleted", "deleted"),
+    Index("ix_environment_build_deleted", "deleted", sqlite_where=text(GONE), postgresql_where=text(GONE)),
     Index("ix_environment_build_unfinished", "id",
           sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)),
     sqlite_autoincrement=True,
