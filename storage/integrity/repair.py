@@ -16,6 +16,7 @@ from storage.blobs.rows import BLOB_COLUMNS, DOOMED, StoredBlob, make_pending, s
 from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import batches
+from storage.database.environment_tables import environment_image, environment_manifest
 from storage.database.log_tables import environment_log
 from storage.digest import Digest
 from storage.events.announcements import announce
@@ -77,14 +78,21 @@ async def _forget_blob(blobs: BlobStore, changes: Changes, broken: StoredBlob) -
 
 
 async def _forget_images(connection: AsyncConnection, manifests: Any) -> int:
-    """Remove the on-demand images that have one of `manifests` (a query), with their manifests that no tag leads to."""
-    image, made, row, tag = tables.image, tables.image_manifest, tables.repository_manifest, tables.tag
-    keys = set((await connection.execute(select(made.c.image).where(made.c.digest.in_(manifests)))).scalars())
+    """Remove the on-demand images that have one of `manifests` (a query), with their manifests that no tag leads to.
+
+    Builds of environments that have them then say that their image was lost, until they are built again.
+    """
+    row, tag = tables.repository_manifest, tables.tag
+    kinds = ((tables.image, tables.image_manifest), (environment_image, environment_manifest))
+    keys: set[str] = set()
+    for _, made in kinds:
+        keys |= set((await connection.execute(select(made.c.image).where(made.c.digest.in_(manifests)))).scalars())
     for batch in batches(sorted(keys)):
-        digests = select(made.c.digest).where(made.c.image.in_(batch))
-        tagged = exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest)
-        await connection.execute(delete(row).where(row.c.digest.in_(digests), ~tagged))
-        await connection.execute(delete(image).where(image.c.key.in_(batch)))
+        for image, made in kinds:
+            digests = select(made.c.digest).where(made.c.image.in_(batch))
+            tagged = exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest)
+            await connection.execute(delete(row).where(row.c.digest.in_(digests), ~tagged))
+            await connection.execute(delete(image).where(image.c.key.in_(batch)))
     return len(keys)
 
 

@@ -44,11 +44,12 @@ async def open_service(
     objects: ObjectStore | None = None,
     rules: PolicySettings | None = None,
     credentials: NamespaceCredentials | None = None,
+    url: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
     chosen = BuilderSettings(**{"channels": (channel,), **values})
-    async with open_stores(root, joins=joins, objects=objects) as stores:
+    async with open_stores(root, joins=joins, objects=objects, url=url) as stores:
         changes = Changes(root / "changes")
         room = Repositories(stores.database, changes).room
         async with BuilderService.open(
