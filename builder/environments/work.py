@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.build import Builder, Place
@@ -43,8 +44,13 @@ from storage.errors import (
 )
 from storage.events.outbox import Record
 
+log = structlog.get_logger(__name__)
+
 ATTEMPTS = 3
 """How often an image is made whose parts are deleted before they are published."""
+OUTAGE_SECONDS = 60.0
+"""A build goes on after so long without a database, such as while it restarts."""
+OUTAGE_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class EnvironmentWork:
         journal = self._journals[build.id]
         journal.change_state("BUILDING")
         try:
-            key = await self._do(job, build, journal)
+            key = await self._do_through_outages(job, build, journal)
         except ConderyError as error:
             journal.change_state("FAILED", str(error))
             raise
@@ -103,6 +109,18 @@ class EnvironmentWork:
             raise
         journal.change_state("COMPLETED")
         return key
+
+    async def _do_through_outages(self, job: Job, build: EnvironmentBuild, journal: Journal) -> str:
+        """Do the work, and again while the storage does not answer: nobody asks again for what has failed."""
+        last = time.monotonic() + OUTAGE_SECONDS
+        while True:
+            try:
+                return await self._do(job, build, journal)
+            except StorageUnavailable as error:
+                if time.monotonic() > last:
+                    raise
+                log.warning("a build waits for the storage", build=build.id, reason=str(error))
+            await asyncio.sleep(OUTAGE_PAUSE)
 
     async def _do(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
         specification = await self.store.builds.find_specification(build.specification)
