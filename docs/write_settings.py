@@ -43,6 +43,7 @@ TITLES = {
     "builder": "Images",
     "policy": "Policy",
     "directories": "Environments on disk",
+    "watching": "Watched environment files",
     "storage": "Storage",
     "vault": "Encryption",
     "mirror": "Mirrors",

@@ -26,7 +26,7 @@ from registry.parts import Check, Parts
 from registry.routes import compose
 from registry.settings.model import Settings
 from registry.upkeep.collection import collecting, keeping
-from registry.upkeep.environments import keeping_environments
+from registry.upkeep.environments import keeping_environments, watching_files
 from registry.webhooks.notifier import Notifier
 from storage.background import in_background
 from storage.catalog.credentials import NamespaceCredentials
@@ -74,6 +74,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             ) as opened,
             in_background(store.environments.environments.names.follow()),
             keeping_environments(settings, store, service),
+            watching_files(settings, store, service),
             collecting(settings, store),
             keeping(store.reserve),
             contextlib.aclosing(LogFollowing(store.environments.logs)) as logs,

@@ -60,6 +60,7 @@ from registry.api.environments.settings import (
     put_settings,
 )
 from registry.api.environments.specification import find_specification, post_specification
+from registry.api.environments.watched import list_watched
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.status import get_usage, get_version
@@ -217,6 +218,8 @@ ROUTES: tuple[Row, ...] = (
                 body=shapes.NewSpecification, gives=data(shapes.NewBuild, message=str)),
     Route(READ_METHODS, "/api/v1/build/", _READ, list_builds, "rest", "list builds", lists=True,
           query=shapes.Builds, gives=listing(shapes.Build)),
+    Route(READ_METHODS, "/api/v1/watch/", _READ, list_watched, "rest", "list the environment files that are watched",
+          lists=True, query=shapes.WatchedFiles, gives=listing(shapes.WatchedFile)),
     EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
                 _BUILDS, gives=data(shapes.WholeBuild)),
     EntityRoute(READ_METHODS, _BUILD + "difference/", _READ, find_build, get_difference, "rest",

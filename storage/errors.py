@@ -28,7 +28,7 @@
     │   │   └── DeletionForbidden
     │   └── EnvironmentProblem
     │       ├── EnvironmentUnknown, EnvironmentBuildUnknown
-    │       └── EnvironmentTaken, BuildStateWrong
+    │       └── EnvironmentTaken, WatchedAlready, BuildStateWrong
     ├── JsonInvalid
     ├── ManifestInvalid
     └── builder.errors.BuilderError, auth.errors.AuthError, registry.errors.RequestError ...
@@ -338,6 +338,14 @@ class EnvironmentTaken(EnvironmentProblem):
         super().__init__(f"{quote(f'{namespace}/{name}')} cannot be made: {reason}")
         self.namespace = namespace
         self.name = name
+
+
+class WatchedAlready(EnvironmentProblem):
+    """A file's content was built by another process a moment ago."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{quote(path)} has been built by another process")
+        self.path = path
 
 
 class BuildStateWrong(EnvironmentProblem):

@@ -20,6 +20,7 @@ from auth.settings import AccessSettings
 from auth.sign_in.settings import SignInSettings
 from auth.sign_in.workload_settings import WorkloadSettings
 from builder.environments.directories.settings import DirectorySettings
+from builder.environments.watching.settings import WatchSettings
 from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
@@ -48,6 +49,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "builder": BuilderSettings,
     "policy": PolicySettings,
     "directories": DirectorySettings,
+    "watching": WatchSettings,
     "storage": StorageSettings,
     "vault": VaultSettings,
     "mirror": MirrorSettings,
@@ -70,6 +72,7 @@ class Settings(BaseModel):
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     directories: DirectorySettings = Field(default_factory=DirectorySettings)
+    watching: WatchSettings = Field(default_factory=WatchSettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     vault: VaultSettings = Field(default_factory=VaultSettings)
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)

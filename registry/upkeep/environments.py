@@ -5,16 +5,43 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.audit.actor import Actor
+from auth.audit.log import append
 from builder.archives.archive import ArchiveLimits
 from builder.environments.directories.directories import Directories
 from builder.environments.jobs import EnvironmentJobs
 from builder.environments.on_disk import OnDisk
+from builder.environments.watching.watching import OURSELVES, EnvironmentWatching
 from builder.service import BuilderService
+from registry.access.names import names_of
 from registry.settings.model import Settings
 from storage.database.leases import Leases
 from storage.environments.upkeep import EnvironmentUpkeep
+from storage.environments.vocabulary import EnvironmentBuild
 from storage.layout import DataDirectory
 from storage.store import Store
+
+
+@contextlib.asynccontextmanager
+async def watching_files(settings: Settings, store: Store, service: BuilderService) -> AsyncIterator[None]:
+    """Build the environment files of the setting `watch` while the block runs, when they change."""
+    if service.environments is None or not settings.watching.watch or settings.upkeep.read_only:
+        yield
+        return
+    names = names_of(settings.access, settings.workload, settings.builder.root)
+    for entry in settings.watching.entries:
+        names.check("a namespace", entry.namespace)
+
+    async def record(connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        action = "environment.create" if build.is_current else "environment.update"
+        actor = Actor(OURSELVES, "operator", detail={"cause": build.cause})
+        await append(connection, actor.did(action, build.repository, build=build.id))
+
+    leases = Leases(store.database)
+    async with EnvironmentWatching(service.environments, leases, settings.watching, record).running():
+        yield
 
 
 @contextlib.asynccontextmanager

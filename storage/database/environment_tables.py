@@ -130,6 +130,26 @@ environment_alarm = Table(
     Column("since", Float, nullable=False),
 )
 
+watched_file = Table(
+    "watched_file",
+    metadata,
+    # of the namespace and the path, which may be longer than what an index takes
+    Column("key", String(64), primary_key=True),
+    Column("namespace", NAME, nullable=False),
+    # the path in the settings that it is below, or is
+    Column("root", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("environment", ENVIRONMENT_NAME),
+    # of the content that was built last
+    Column("sha256", String(64)),
+    Column("build", Integer, index=True),
+    # why the content of now is not built
+    Column("error", Text),
+    Column("changed", Float, nullable=False),
+    Column("gone", Float),
+    Index("ix_watched_file_namespace_environment", "namespace", "environment"),
+)
+
 setting = Table(
     "setting",
     metadata,

@@ -12,6 +12,7 @@ from storage.environments.logs import Logs
 from storage.environments.names import EnvironmentNames
 from storage.environments.settings import EnvironmentSettings
 from storage.environments.transfer.importing import EnvironmentImports
+from storage.environments.watching.watched import WatchedFiles
 from storage.events.changes import Changes
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room
@@ -26,6 +27,7 @@ class EnvironmentStore:
     settings: EnvironmentSettings
     logs: Logs
     imports: EnvironmentImports
+    watched: WatchedFiles
 
     @classmethod
     def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
@@ -37,4 +39,5 @@ class EnvironmentStore:
             EnvironmentSettings(database, changes),
             Logs(blobs),
             EnvironmentImports(database, environments, room, limits),
+            WatchedFiles(database),
         )

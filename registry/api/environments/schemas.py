@@ -152,3 +152,25 @@ class Builds(Paged):
     packages: Annotated[list[Searched], Field(max_length=20)] | None = None
     artifact: ArtifactType | Empty | None = None
     sort_by: Literal["id", "scheduled_on", "started_on", "ended_on", ""] | None = None
+
+
+class WatchedFile(Shape):
+    """A file on the server that is watched."""
+
+    path: str
+    """Below the directory that is watched, with its name."""
+    namespace: Name
+    environment: EnvironmentName | None
+    """Null while no content of it could be read."""
+    sha256: str | None
+    """Of the content that was built last."""
+    build_id: BuildNumber | None
+    error: str | None
+    """Why the content of now is not built."""
+    changed_on: Time
+    gone_on: Time | None
+    """Since when the file is gone; its environment stays."""
+
+
+class WatchedFiles(Paged):
+    sort_by: Literal["namespace", "path", "environment", "changed_on", ""] | None = None

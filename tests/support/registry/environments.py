@@ -23,6 +23,7 @@ from auth.changing import AccessData
 from auth.role import Roles
 from auth.settings import AccessSettings
 from builder.environments.life import NamedEnvironments
+from builder.environments.watching.settings import WatchSettings
 from builder.settings import BuilderSettings
 from registry.app import create_app
 from registry.http.settings import HttpSettings
@@ -121,6 +122,7 @@ async def serving_environments(
     anonymous: tuple[str, ...] = ("none",),
     read_only: bool = False,
     roles: tuple[str, ...] = (),
+    watch: tuple[str, ...] = (),
     database: str | None = None,
     served: bool = False,
     **builder: Any,
@@ -129,10 +131,11 @@ async def serving_environments(
     channel = await make_channel(
         directory / "channel", [Package(each) if isinstance(each, str) else each for each in packages]
     )
+    watching = WatchSettings(watch=watch)
     access = AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",), roles=roles)
     async with ChannelServer(directory / "channel") if served else contextlib.nullcontext() as server:
         url = server.url if server else channel
-        async with _open(directory, url, people, access, read_only, database, builder) as place:
+        async with _open(directory, url, people, access, watching, read_only, database, builder) as place:
             try:
                 yield replace(place, server=server)
             finally:
@@ -146,6 +149,7 @@ async def _open(
     channel: str,
     people: Mapping[str, Sequence[str]],
     access: AccessSettings,
+    watching: WatchSettings,
     read_only: bool,
     database: str | None,
     builder: Mapping[str, Any],
@@ -154,6 +158,7 @@ async def _open(
     settings = Settings(
         http=HttpSettings(answer_within=5.0),
         access=access,
+        watching=watching,
         builder=BuilderSettings(**values),
         storage=StorageSettings(data_directory=directory / "data", database=database),
         upkeep=UpkeepSettings(read_only=read_only),

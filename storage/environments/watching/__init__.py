@@ -1,0 +1,1 @@
+"""Files that environments are read from, as far as the database knows them."""
