@@ -168,6 +168,7 @@ class Environments:
             await hint(connection, CHANNEL)
         await self.names.load()
         self.changes.mark(build.repository)
+        self.changes.mark(build.namespace)
 
     async def describe(self, namespace: str, name: str, description: str) -> Environment:
         """Set the description. Raises EnvironmentUnknown."""
@@ -234,6 +235,8 @@ class Environments:
             await connection.execute(update(row).where(these).values(deleted=now))
             await connection.execute(update(environment).where(environment.c.id == found.id).values(deleted=now))
             await drop_settings(connection, namespace, name)
+            # what was set for it is remembered by its namespace
+            await announce(connection, namespace)
             await drop_repository(self._database, connection, found.repository)
             if record is not None:
                 await record(connection, found)
@@ -241,6 +244,7 @@ class Environments:
             await hint(connection, CHANNEL)
         self.names.discard(found.repository)
         self.changes.mark(found.repository)
+        self.changes.mark(namespace)
         return unfinished
 
     async def delete_build(self, build_id: int, record: Record[EnvironmentBuild] | None = None) -> EnvironmentBuild:
@@ -268,6 +272,7 @@ class Environments:
             await hint(connection, CHANNEL)
         await self.names.load()
         self.changes.mark(build.repository)
+        self.changes.mark(build.namespace)
         return build
 
     async def _lock_environment(self, connection: AsyncConnection, namespace: str, name: str) -> Environment:
@@ -298,6 +303,7 @@ class Environments:
         if last is None:
             await connection.execute(update(environment).where(this).values(deleted=time.time()))
             await drop_settings(connection, build.namespace, build.name)
+            await announce(connection, build.namespace)
             await drop_repository(self._database, connection, build.repository)
             return
         values = {"last_build": last}

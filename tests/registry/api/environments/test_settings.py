@@ -64,6 +64,7 @@ async def test_the_nearest_layer_counts_and_null_takes_away(tmp_path: Path) -> N
         assert (found["data"]["kept_builds"], "kept_builds" in found["layers"]["namespace"]) == (9, False)
         # another namespace's is its own
         assert (await admin.get("setting/other/")).data["denied_packages"] == ["left-pad"]
+        assert (await admin.get("setting/team/science/")).json()["layers"]["environment"] == {"kept_days": 2}
         await admin.named.delete("team", "science", by="admin")
         await admin.end_of(await admin.post("science", "one"))
         assert (await admin.get("setting/team/science/")).json()["layers"]["environment"] == {}
