@@ -184,7 +184,7 @@ class EnvironmentWork:
                 canceled = isinstance(end, BuildCanceled)
                 await self.store.builds.fail(connection, number, end.message, canceled=canceled)
             else:
-                await self.store.builds.complete(connection, number, self._notes.pop(number, None))
+                await self.store.builds.complete(connection, number, self._notes.get(number))
             if told is not None:
                 await told(connection, nothing)
 
@@ -192,6 +192,7 @@ class EnvironmentWork:
 
     def note_ended(self, job: Job) -> None:
         """Void what is remembered of the repository's tags, once the end of a build is recorded."""
+        self._notes.pop(job.environment_build or 0, None)
         if (repository := self._repositories.pop(job.environment_build or 0, None)) is not None:
             self.store.builds.changes.mark(repository)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sys import intern
@@ -62,6 +62,15 @@ class Imported:
 
     origin: Origin
     build: EnvironmentBuild
+    was_complete: bool
+
+    @property
+    def is_complete(self) -> bool:
+        return self.build.status == BuildStatus.COMPLETED
+
+
+Permit = Callable[[str, str], Awaitable[None]]
+"""Raises what refuses an environment in a namespace, whose images are in a repository: a name, or a right."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,9 @@ class EnvironmentImport:
     wanted: Wanted
 
     @classmethod
-    def of(cls, named: NamedEnvironments) -> Self:
-        return cls(named.builder, named.store, named.channels, named.wanted)
+    def of(cls, named: NamedEnvironments, channels: ChannelPolicy | None = None) -> Self:
+        """`channels` are those that an archive may name; by default those that everybody may."""
+        return cls(named.builder, named.store, channels or named.channels, named.wanted)
 
     async def read(
         self,
@@ -93,13 +103,16 @@ class EnvironmentImport:
         name: str | None = None,
         which: Which = "all",
         rebuild: bool = False,
+        permit: Permit | None = None,
         record: Record[EnvironmentBuild] | None = None,
     ) -> list[Imported]:
         """Import a directory or a tar as a new environment, by default of the namespace and the name that it had.
 
         Images whose bytes are there are taken over, others are left to the queue, which makes them of their locks;
-        with `rebuild` it makes all of them. Raises InputInvalid, EnvironmentTaken, ChannelNotAllowed, PackageRefused,
-        PolicyRefusal, PolicyUnavailable, TooManyBuilds, QuotaExceeded, JsonInvalid, ManifestInvalid, StorageFull.
+        with `rebuild` it makes all of them. `permit` is asked before anything is stored.
+
+        Raises InputInvalid, EnvironmentTaken, ChannelNotAllowed, PackageRefused, PolicyRefusal, PolicyUnavailable,
+        TooManyBuilds, QuotaExceeded, JsonInvalid, ManifestInvalid, StorageFull, and what `permit` raises.
         """
         layout = await asyncio.to_thread(Layout.of, path)
         exported = await asyncio.to_thread(_read_environment, layout)
@@ -107,6 +120,8 @@ class EnvironmentImport:
         repository = write_repository(namespace, name)
         if not is_repository(repository) or "/" in namespace or len(repository) > 255:
             raise InputInvalid("environment.name", f"{quote(f'{namespace}/{name}')} gives no name of an image")
+        if permit is not None:
+            await permit(namespace, repository)
         await self.store.imports.check(namespace, name, repository)
         builds = _choose(exported, which)
         if rebuild:
@@ -158,7 +173,8 @@ class _Import:
             except ManifestBlobUnknown as error:
                 gone = error
                 continue
-            return [Imported(origin, build) for origin, build in zip(origins, made, strict=True)]
+            complete = [build.status == BuildStatus.COMPLETED for build in builds]
+            return list(map(Imported, origins, made, complete))
         raise StorageUnavailable("the environment", "its blobs are deleted before they can be used") from gone
 
     async def _read_specification(self, place: int) -> None:

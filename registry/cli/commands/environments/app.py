@@ -6,6 +6,7 @@ import typer
 
 from registry.cli.commands.environments.changing import delete, rollback
 from registry.cli.commands.environments.showing import list_environments, show
+from registry.cli.commands.environments.transferring import export, import_environment
 from registry.cli.commands.environments.writing import create, update
 from registry.cli.options import Command, Group
 
@@ -21,5 +22,7 @@ for name, command in {
     "update": update,
     "delete": delete,
     "rollback": rollback,
+    "export": export,
+    "import": import_environment,
 }.items():
     app.command(name, cls=Command)(command)
