@@ -20,6 +20,9 @@ class Access(Protocol):
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         """Whether `may` is known to be true for every entity, so that a long list need not ask for each."""
 
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        """Whether `may` can be true for anything in a namespace."""
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         """Where all repositories are on which `permission` is granted to `principal`, and perhaps others."""
 
@@ -39,6 +42,9 @@ class GrantedAccess:
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return all(grants.is_everywhere(permission) for grants in (principal.grants, *principal.limits))
+
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        return all(grants.reaches(permission, namespace) for grants in (principal.grants, *principal.limits))
 
     def places(self, principal: Principal, permission: Permission) -> Places:
         # what all of them grant is among what each of them grants

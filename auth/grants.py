@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from auth.binding import EVERYTHING, Binding
 from auth.pattern_index import PatternIndex
 from auth.permission import Permission
+from storage.glob import glob
 from storage.repositories.places import Places
 
 MOST_REMEMBERED = 512
@@ -55,6 +56,10 @@ class Grants:
                 (text for text, is_beginning in places if is_beginning),
             )
         return found
+
+    def reaches(self, permission: Permission, namespace: str) -> bool:
+        """Whether `permission` is granted on anything in a namespace."""
+        return any(permission in each.role.permissions and glob(each.namespace, namespace) for each in self.bindings)
 
     def matching(self, entity: str) -> Iterator[Binding]:
         """All bindings whose pattern matches `entity`, whatever they grant."""

@@ -368,7 +368,8 @@ def _guard_entity(row: EntityRoute[Any]) -> Handler:
         check_found(request, permission, found)
         if changes and request.app[PARTS].read_only:
             raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
-        count_request(request)
+        if not found.is_counted:
+            count_request(request)
         return await row.handler(request, found.thing)
 
     if "DELETE" not in row.methods:

@@ -31,6 +31,8 @@ class Found(Generic[T]):
     unknown: ConderyError | None = None
     read: Permission = Permission.ENVIRONMENT_READ
     """Whoever has it may know that it is there."""
+    is_counted: bool = False
+    """Whether what found it has counted the request, which cost much to read."""
 
 
 def check_signed_in(request: web.Request) -> None:
@@ -64,7 +66,7 @@ def check_found(request: web.Request, permission: Permission, found: Found[T]) -
         return
     if permission is found.read or not access.may(principal, found.read, found.entity):
         raise unknown_to(request, found.unknown)
-    raise Denied(refuse(principal, permission, found.entity))
+    check_entity(request, permission, found.entity)
 
 
 def unknown_to(request: web.Request, error: ConderyError) -> ConderyError:
@@ -92,6 +94,15 @@ def check_anywhere(request: web.Request, permissions: Sequence[Permission], doin
         message = f"whoever is not signed in may not {doing} ({needed}); sign in"
         raise request.app[PARTS].authentication.challenge(request, message=message)
     raise Denied(f"to {doing} you need {needed} on something; ask an administrator for the role viewer anywhere")
+
+
+def check_within(request: web.Request, permission: Permission, namespace: str) -> None:
+    """Raises as `check_entity` to whoever has been granted `permission` on nothing in the namespace.
+
+    Before the body says what it is about: what is set for a namespace says something of it to whoever gets that far.
+    """
+    if not request.app[PARTS].access.may_within(request[PRINCIPAL], permission, namespace):
+        check_entity(request, permission, f"{namespace}/*")
 
 
 def check_unscoped(request: web.Request) -> None:

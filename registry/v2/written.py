@@ -24,6 +24,7 @@ from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI
 from registry.errors import Denied, SpecificationRefused
 from registry.http.manifests import warning
+from registry.kinds.extended import check_extended
 from registry.kinds.kind import KIND, is_granted
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, room_for
@@ -114,6 +115,7 @@ async def ask_for_written(
     async with room_for(request, PARSED * min(written.layer.size, LARGEST_LOCK)):
         content = await _read(request, repository, written)
         wanted = await named.wanted.read(content, named.builder.pool, namespace, found.name if found else last)
+    await check_extended(request, wanted.extends)
     name, told_of_name = _choose_name(found, wanted, namespace, last)
     record = _recorder(request, repository, push, told)
 

@@ -93,6 +93,24 @@ def test_who_may_everywhere_may_here(pairs: list[tuple[str, object]], entity: st
         assert grants.find(permission, entity) is not None or not grants.is_everywhere(permission)
 
 
+@given(st.lists(st.tuples(_patterns, st.sampled_from([VIEWER, EDITOR, ADMIN])), max_size=6), _entities)
+def test_whatever_is_granted_is_within_its_namespace(pairs: list[tuple[str, object]], entity: str) -> None:
+    grants = Grants([Binding(pattern, role) for pattern, role in pairs])  # type: ignore[arg-type]  # the samples are roles
+    namespace, slash, _ = entity.partition("/")
+    for permission in (READ, CREATE, DELETE) if slash else ():
+        assert grants.find(permission, entity) is None or grants.reaches(permission, namespace)
+
+
+def test_may_within_a_namespace() -> None:
+    some, of_all = Grants([Binding("tea/*", ADMIN), Binding("other/x", VIEWER)]), Grants([Binding("*/x", VIEWER)])
+    access = GrantedAccess()
+    assert access.may_within(Principal("a", grants=some), READ, "other")
+    assert access.may_within(Principal("a", grants=some, limits=(of_all,)), READ, "tea")
+    for namespace, permission in (("team", READ), ("te", READ), ("other", CREATE)):
+        assert not access.may_within(Principal("a", grants=some), permission, namespace)
+    assert not access.may_within(Principal("a", grants=of_all, limits=(some,)), READ, "team")
+
+
 def test_may_everywhere() -> None:
     everything, some = Grants([TEAM, Binding("*/*", VIEWER)]), Grants([Binding("*/*x", ADMIN), Binding("t*/*", ADMIN)])
     access = GrantedAccess()

@@ -22,8 +22,9 @@ from registry.answers import UNSTORED_JSON
 from registry.api.documents import answer_data
 from registry.api.environments.finding import named_of
 from registry.api.environments.queries import read_words
-from registry.api.environments.specification import Sent, check_base, read_specification
+from registry.api.environments.specification import Sent, read_specification
 from registry.errors import PageInvalid, SpecificationRefused
+from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.rates import caller_of, count_request
@@ -37,13 +38,13 @@ _LONGEST = 1000
 async def find_plan(request: web.Request) -> Found[Sent]:
     """What the body has, and the environment, or the whole namespace, that it is about."""
     check_anywhere(request, (SOLVE,), "solve environments")
-    sent = await read_specification(request, needs_name=False)
-    return Found(sent.repository, sent)
+    sent = await read_specification(request, SOLVE, needs_name=False)
+    return Found(sent.repository, sent, is_counted=True)
 
 
 async def post_solve(request: web.Request, sent: Sent) -> web.StreamResponse:
     """Nothing is built or recorded. The current build that it is compared with is told to whoever may read it."""
-    await check_base(request, sent.wanted.extends)
+    await check_extended(request, sent.wanted.extends)
     may_read = request.app[PARTS].access.may(request[PRINCIPAL], Permission.ENVIRONMENT_READ, sent.repository)
     try:
         preview = await named_of(request).previews.make(
@@ -59,6 +60,8 @@ async def post_solve(request: web.Request, sent: Sent) -> web.StreamResponse:
 async def solve_specification(request: web.Request) -> web.StreamResponse:
     """By the rules of the server and of all environments, as no namespace is named, and with nobody's credentials."""
     check_anywhere(request, (SOLVE,), "solve environments")
+    # a solve takes as long as many a build, and is as little for a page of another site to ask for
+    request.app[PARTS].authentication.check_wish(request, request[PRINCIPAL])
     count_request(request)
     text = json.dumps(_read_query(request))
     named = named_of(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -16,18 +15,18 @@ from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import write_repository
 from builder.errors import BuilderError, InputInvalid, TooManyBuilds
-from registry.access.rights import Found, check_anywhere
+from registry.access.rights import Found, check_anywhere, check_within
 from registry.api.documents import answer_data, read_flag, read_object, read_text
 from registry.api.environments.finding import named_of
 from registry.api.permissions import primary_namespace
 from registry.errors import BodyInvalid, Denied, NameInvalid, SpecificationRefused
 from registry.http.references import check_repository
+from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, room_for
-from registry.rates import caller_of
+from registry.rates import caller_of, count_request
 from registry.trail import actor_of
 from storage.environments.vocabulary import EnvironmentBuild
-from storage.errors import EnvironmentUnknown
 
 FIELDS = ("specification", "namespace", "is_lockfile", "environment_name", "environment_description")
 LARGEST = LARGEST_LOCK + (LARGEST_LOCK >> 1)
@@ -37,7 +36,6 @@ PARSED = 3
 LONGEST_DESCRIPTION = 10_000
 
 CREATE, UPDATE = Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_UPDATE
-READ = Permission.ENVIRONMENT_READ
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,13 @@ async def find_specification(request: web.Request) -> Found[Sent]:
     they send much.
     """
     check_anywhere(request, (CREATE,), "have environments built")
-    sent = await read_specification(request)
-    return Found(sent.repository, sent)
+    sent = await read_specification(request, CREATE)
+    return Found(sent.repository, sent, is_counted=True)
 
 
 async def post_specification(request: web.Request, sent: Sent) -> web.StreamResponse:
     """The sender may create this environment. Whether they may change one that is there is decided with its row."""
-    await check_base(request, sent.wanted.extends)
+    await check_extended(request, sent.wanted.extends)
     principal, parts = request[PRINCIPAL], request.app[PARTS]
     actor = actor_of(request, principal)
 
@@ -94,24 +92,14 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
     return answer_data({"build_id": build.id}, **warnings)
 
 
-async def check_base(request: web.Request, extends: str | None) -> None:
-    """Raises SpecificationRefused for an environment to build on that is not there, or that the sender may not read:
-    the packages of the new one say what is in the other.
-    """
-    if extends is None:
-        return
-    parts, (namespace, name) = request.app[PARTS], extends.split("/", 1)
-    with contextlib.suppress(EnvironmentUnknown):
-        found = await parts.stored_environments.environments.find(namespace, name)
-        if parts.access.may(request[PRINCIPAL], READ, found.repository):
-            return
-    raise SpecificationRefused(f"extends: there is no environment {extends}, or you may not read it")
-
-
-async def read_specification(request: web.Request, *, needs_name: bool = True) -> Sent:
+async def read_specification(request: web.Request, permission: Permission, *, needs_name: bool = True) -> Sent:
     """What the body has. Without a name, where none is needed, it is about the whole namespace.
 
-    Raises BodyInvalid, BodyTooLarge, BodyBroken, InputInvalid, NameUnfit."""
+    It counts as a request before it is read, as refusing it costs no less. Raises BodyInvalid, BodyTooLarge,
+    BodyBroken, InputInvalid, NameUnfit, TooManyRequests; Denied and Unauthorized to whoever has `permission` on nothing
+    in the namespace.
+    """
+    count_request(request)
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, FIELDS, LARGEST)
         text = read_text(document, "specification")
@@ -120,8 +108,9 @@ async def read_specification(request: web.Request, *, needs_name: bool = True) -
         name, description = read_text(document, "environment_name"), read_text(document, "environment_description")
         must_be_lock = read_flag(document, "is_lockfile")
         namespace = read_text(document, "namespace") or primary_namespace(request[PRINCIPAL])
-        named = named_of(request)
         request.app[PARTS].namespaces.check(namespace)
+        check_within(request, permission, namespace)
+        named = named_of(request)
         wanted = await named.wanted.read(
             text.encode(),
             named.builder.pool,

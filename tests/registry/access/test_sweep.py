@@ -16,9 +16,12 @@ from sqlalchemy import update
 from auth.changing import AccessData
 from auth.permission import PUBLIC, SIGNED_IN, Permission
 from auth.role import ADMIN, EDITOR, VIEWER
-from registry.dispatch import AccountRoute, RepositoryRoute, Row
+from registry.dispatch import AccountRoute, EntityRoute, RepositoryRoute, Route, Row
 from registry.routes import ROUTES
 from storage.database.account_tables import access_token
+from storage.environments.log_record import write_records
+from storage.environments.logs import Appended
+from storage.environments.vocabulary import NewSpecification
 from tests.support.registry.access import CLOSED
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, Answer, Pusher
@@ -31,7 +34,13 @@ FILLED = {
     "{tag}": "latest",
     "{file}": "conda-lock.yml",
     "{namespace}": "team",
+    "{environment}": "Env",
+    "{build}": "1",
+    "{path:.*}": "team/Env",
 }
+BODY = b'{"specification":"name: env","namespace":"team"}'
+"""What says itself what it is about; elsewhere it has fields that are not known."""
+SECRET = "what only readers of team may know"
 REPOSITORIES = ("team/app", "team/app/deep", "team", f"{ROOT}/numpy", "mirror/docker.io/debian")
 ROLES = {"viewer": VIEWER, "editor": EDITOR, "admin": ADMIN}
 BROWSERS = frozenset({"/login/provider", "/login/callback"})
@@ -39,11 +48,13 @@ BROWSERS = frozenset({"/login/provider", "/login/callback"})
 OPEN = frozenset(
     {"/", "/v2/", "/healthz", "/readyz", "/token", "/api/v1/permission/", "/api/openapi.json", "/api/docs"}
 )
-PAGES = OPEN | BROWSERS | {"/login", "/device", "/device/code"}
+INTERFACE = frozenset({"/ui/", "/ui/runtime-config.js", "/ui/main.js", "/ui/main.css", "/ui/{path:.*}"})
+"""The web interface has nothing in it of anybody's, and is not there where none is installed, as here."""
+PAGES = OPEN | BROWSERS | INTERFACE | {"/login", "/device", "/device/code"}
 """What is for everybody, or says itself who it is for. A new public route has to be named here."""
 
-LISTS = frozenset({"/v2/_catalog", "/api/v1/channel/", "/api/v1/package/"})
-"""What shows whoever may do anything what they may see; in tests of their own."""
+LISTS = frozenset(row.path for row in ROUTES if isinstance(row, Route) and row.lists)
+"""What shows whoever may do anything what they may see; in tests of their own, such as test_environments_sweep."""
 
 
 def paths(row: Row, token: str) -> list[str]:
@@ -59,14 +70,26 @@ def requests(token: str = "0" * 32) -> list[tuple[Row, str, str]]:
     return [(row, method, path) for row in ROUTES for method in row.methods for path in paths(row, token)]
 
 
+def about(row: Row, path: str) -> str:
+    """The path, with what it is about if it does not say that itself: the build is one of team's environment."""
+    return f"{path}/team/env" if isinstance(row, EntityRoute) and "{namespace}" not in row.path else path
+
+
 async def fill(site: Site) -> None:
+    environments = site.workshop.store.environments.environments
+    build = await environments.ask_for_build("team", "Env", "team/env", NewSpecification("Env", {}, {}), by="alice")
+    assert str(build.id) == FILLED["{build}"]
+    await site.workshop.store.environments.builds.end_left(build.id, SECRET, canceled=True)
+    logs = site.workshop.store.environments.logs
+    await logs.append([Appended(build.id, b"".join(write_records("state", SECRET)), begins=True)])
+    await logs.finish(build.id)
     for name in ("team/app", "team/app/deep", "team"):
         await site.workshop.put_blob(DATA, name)
     await site.workshop.put(f"{ROOT}/numpy")
 
 
 async def ask_for(ask: Pusher, method: str, path: str, headers: Mapping[str, str]) -> Answer:
-    data = b"{}" if method in ("POST", "PUT", "PATCH") else None
+    data = BODY if method in ("POST", "PUT", "PATCH") else None
     return await ask.request(method, path, headers={"Content-Type": "application/json", **headers}, data=data)
 
 
@@ -79,6 +102,8 @@ def test_cve_2024_28179_every_route_of_the_router_is_swept(site: Site) -> None:
         path = resource.canonical
         # repositories' names contain slashes, so that the router knows only the folders in which they are
         folder = path.removesuffix("{path}")
+        if path == "/ui/{path}":
+            continue
         assert path.rstrip("/") in with_either_end or any(each.startswith(folder) for each in swept if folder != path)
         assert [route.method for route in resource] == ["*"], "the table has the methods"
 
@@ -103,13 +128,15 @@ async def test_cve_2026_27771_nobody(ask: Pusher, site: Site) -> None:
     for row, method, path in requests():
         found = await ask_for(ask, method, path, {})
         if row.permission is PUBLIC:
-            assert found.status in ((404,) if path in BROWSERS else (200, 400, 401)), (method, path)
-        elif row.path == "/v2/_catalog":
-            assert method == "HEAD" or found.body == b'{"repositories":[]}'
+            missing = path in BROWSERS or row.path in INTERFACE
+            assert found.status in ((404,) if missing else (200, 400, 401)), (method, path)
+        elif row.path in LISTS and found.status == 200:
+            assert method == "HEAD" or empty(found), path
         else:
             # where nobody may write, signing in would not help
             assert found.status == 401 or (found.status == 403 and never_written(row, path)), (method, path, found.body)
         assert DATA not in found.body
+        assert SECRET.encode() not in found.body
     assert not site.workshop.builds
 
 
@@ -118,6 +145,7 @@ VISIBILITIES = {
     "private": ((), ()),
     "one namespace": (("team/*=viewer",), ("/team",)),
     "one repository": (("team/app=viewer",), ("/team/app/",)),
+    "one environment": (("team/env=viewer",), ("/team/env/",)),
     "on-demand images": ((f"{ON_DEMAND}=viewer",), (f"/{ROOT}/",)),
     "copies": (("mirror/*=viewer",), ("/mirror/",)),
     "everything": (("*=viewer",), ("/team", f"/{ROOT}/", "/mirror/")),
@@ -139,7 +167,8 @@ async def test_cve_2026_27771_nobody_reads_more_than_is_public(tmp_path: Path, v
                 continue
             found = await ask_for(ask, method, path, {})
             deeper = visibility == "one repository" and "/team/app/deep/" in path
-            readable = row.permission is Permission.ENVIRONMENT_READ and any(each in path for each in shown)
+            where = f"{about(row, path)}/".lower()
+            readable = row.permission is Permission.ENVIRONMENT_READ and any(each in where for each in shown)
             if readable and not deeper:
                 # what is not there yet is not built for nobody
                 assert found.status in (200, 400, 404) or (found.status == 401 and ROOT in path), (method, path)
@@ -147,7 +176,14 @@ async def test_cve_2026_27771_nobody_reads_more_than_is_public(tmp_path: Path, v
                 assert found.status == 401 or (found.status == 403 and never_written(row, path)), (method, path)
                 assert (await ask_for(ask, method, path, anonymous)).status in (401, 403), (method, path)
                 assert DATA not in found.body
+                assert SECRET.encode() not in found.body
         assert not site.workshop.builds.keys() - {f"{ROOT}/numpy"}
+
+
+def empty(answer: Answer) -> bool:
+    """Whether a list has nothing in it, and counts nothing."""
+    found = json.loads(answer.body)
+    return found == {"repositories": []} or (found["data"], found["count"]) == ([], 0)
 
 
 def never_written(row: Row, path: str) -> bool:
@@ -167,7 +203,7 @@ async def test_somebody_in_the_namespace(ask: Pusher, people: People, site: Site
         if row.permission in (PUBLIC, SIGNED_IN) or row.path in LISTS:
             continue
         found = await ask_for(ask, method, path, person.headers)
-        about_team = "/team" in path
+        about_team = "/team" in about(row, path)
         granted = about_team and row.permission in ROLES[role].permissions
         # on-demand images that are there may be read by everybody who signed in
         granted |= ROOT in path and row.permission is Permission.ENVIRONMENT_READ
@@ -192,11 +228,15 @@ async def test_cve_2022_31667_31669_31670_an_admin_of_another_namespace(
             expected = (404,) if path in BROWSERS else (403,) if path == "/device" else (200, 400)
             assert found.status in expected, (method, path)
             assert alice.token_id.encode() not in found.body
+        elif isinstance(row, EntityRoute):
+            # what is asked for in a body need not be there, so nobody would learn whether it is
+            assert found.status == (404 if "{" in row.path else 403), (method, path, found.body)
         elif ROOT in path and row.permission is Permission.ENVIRONMENT_READ:
             assert found.status in (200, 404, 503)
         else:
             assert found.status == 403, (method, path, found.status, found.body)
         assert DATA not in found.body
+        assert SECRET.encode() not in found.body
     assert (await ask.request("GET", "/v2/", headers=alice.headers)).status == 200
 
 

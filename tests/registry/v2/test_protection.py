@@ -39,6 +39,9 @@ class Without:
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        return True
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE
 

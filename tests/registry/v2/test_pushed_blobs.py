@@ -170,6 +170,9 @@ class OnlyOthers:
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        return True
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE
 

@@ -16,5 +16,8 @@ class OpenAccess:
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return True
 
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        return True
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE

@@ -25,6 +25,9 @@ class GrantedAccess:
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
+        return any(granted is permission and entity.startswith(f"{namespace}/") for granted, entity in self.granted)
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE
 
@@ -40,6 +43,9 @@ class ClosedAccess:
         return False
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
+        return False
+
+    def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
         return False
 
     def places(self, principal: Principal, permission: Permission) -> Places:
