@@ -23,8 +23,9 @@ async def find_extended(request: BuildRequest, store: EnvironmentStore, locks: L
     namespace, _, name = request.extends.partition("/")
     try:
         found = await store.environments.find(namespace, name)
-    except EnvironmentUnknown as error:
-        raise EnvironmentUnusable(f"extends: {error}") from None
+    except EnvironmentUnknown:
+        # it is told with the build, to whoever reads that; so no names of environments that are like it
+        raise EnvironmentUnusable(f"extends: {EnvironmentUnknown(namespace, name)}") from None
     base = await store.builds.find(found.current_build) if found.current_build is not None else None
     document = await locks.find(base.lock_key) if base and base.lock_key else None
     if document is None:

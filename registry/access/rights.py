@@ -96,6 +96,16 @@ def check_anywhere(request: web.Request, permissions: Sequence[Permission], doin
     raise Denied(f"to {doing} you need {needed} on something; ask an administrator for the role viewer anywhere")
 
 
+async def may_still(request: web.Request, permission: Permission, entity: str) -> bool:
+    """Whether the sender of a request that is being answered has the grant now, with the credentials of that time."""
+    parts = request.app[PARTS]
+    try:
+        principal = parts.authentication.recall(request) or await parts.authentication.identify(request)
+    except ConderyError:
+        return False
+    return parts.access.may(principal, permission, entity)
+
+
 def check_within(request: web.Request, permission: Permission, namespace: str) -> None:
     """Raises as `check_entity` to whoever has been granted `permission` on nothing in the namespace.
 

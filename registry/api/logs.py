@@ -34,29 +34,37 @@ from storage.environments.logs import Logs, LogState, Page, View
 from storage.text import printable_json
 
 LOOK_SECONDS = 0.05
+RIGHTS_SECONDS = 2.0
+"""After so long, nothing more is sent before it is known that the sender may still read it."""
 LAST_SECONDS = 2.0
 """For what was written just before a build ended, and not seen yet."""
 
 TEXT = "text/plain; charset=utf-8"
 
 IsOver = Callable[[], Awaitable[bool]]
-"""Asked now and then while nothing comes: whether nothing will, since the build has ended or its sender may not read it
-any more. The end of a log is noticed without it, unless whoever wrote the log died."""
+"""Asked now and then while nothing comes: whether nothing will, since the build has ended. The end of a log is noticed
+without it, unless whoever wrote the log died."""
+MayRead = Callable[[], Awaitable[bool]]
+"""Whether whoever follows may still read it; a stream ends when that is not so."""
 
 
 async def never() -> bool:
     return False
 
 
+async def always() -> bool:
+    return True
+
+
 async def stream_log(
-    request: web.Request, build: int, *, follow: bool = False, is_over: IsOver = never
+    request: web.Request, build: int, *, follow: bool = False, is_over: IsOver = never, may_read: MayRead = always
 ) -> web.StreamResponse:
     """Answer with the log of a build as it is now, or with `follow` as it grows. Raises TooManyStreams, StorageError.
 
     A log that is not there yet is empty.
     """
     if follow or wants_events(request):
-        return await _stream(request, build, write_line_events, is_over)
+        return await _stream(request, build, write_line_events, is_over, may_read)
     logs = _following(request).logs
     state = await _find_end(logs, build, is_over)
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": TEXT})
@@ -66,9 +74,11 @@ async def stream_log(
     return response
 
 
-async def stream_events(request: web.Request, build: int, *, is_over: IsOver = never) -> web.StreamResponse:
+async def stream_events(
+    request: web.Request, build: int, *, is_over: IsOver = never, may_read: MayRead = always
+) -> web.StreamResponse:
     """Answer with the events of a build as they happen. Raises TooManyStreams, StorageError."""
-    return await _stream(request, build, write_json_events, is_over)
+    return await _stream(request, build, write_json_events, is_over, may_read)
 
 
 async def _find_end(logs: Logs, build: int, is_over: IsOver) -> LogState:
@@ -94,7 +104,9 @@ async def _read_text(logs: Logs, build: int, size: int) -> AsyncGenerator[bytes,
         position = page.stop
 
 
-async def _stream(request: web.Request, build: int, view: View, is_over: IsOver) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, build: int, view: View, is_over: IsOver, may_read: MayRead
+) -> web.StreamResponse:
     following, position = _following(request), resumed_at(request)
     if position is not None and await _has_ended_at(following.logs, build, position):
         # tells EventSource not to ask again
@@ -106,7 +118,7 @@ async def _stream(request: web.Request, build: int, view: View, is_over: IsOver)
         request.app[STREAMS].one_of(caller_of(request).name),
         following.reading(build, position or 0) as reader,
     ):
-        chunks = _follow(reader, view, is_over, request.app[STOPPING])
+        chunks = _follow(reader, view, is_over, may_read, request.app[STOPPING])
         await send_chunks(request, response, chunks, request.app[SETTINGS].stall_seconds)
     return response
 
@@ -117,16 +129,20 @@ async def _has_ended_at(logs: Logs, build: int, position: int) -> bool:
 
 
 async def _follow(
-    reader: LogReader, view: View, is_over: IsOver, stopping: asyncio.Event
+    reader: LogReader, view: View, is_over: IsOver, may_read: MayRead, stopping: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
     """What the client gets. It ends without the event `end` if the client should ask again."""
     yield RETRY
-    begun = sent = time.monotonic()
+    begun = sent = allowed = time.monotonic()
     stop, is_last = asyncio.create_task(stopping.wait()), False
     try:
         while not stop.done() and time.monotonic() - begun < MOST_SECONDS:
             until_beat = max(sent + BEAT_SECONDS - time.monotonic(), 0.0)
             page = await _next(reader, LAST_SECONDS if is_last else until_beat, stop)
+            if time.monotonic() - allowed >= RIGHTS_SECONDS:
+                if not await may_read():
+                    return
+                allowed = time.monotonic()
             events = page.through(view) if page is not None else b""
             if not events and page is None and (reader.is_over or is_last):
                 yield write_event("end", reader.position, "{}")

@@ -1,4 +1,4 @@
-"""The environment that another one extends: its packages are in the other, so whoever asks has to be able to read it."""
+"""The environment that another extends: whoever asks has to be able to read it, as its packages are in the other."""
 
 from __future__ import annotations
 

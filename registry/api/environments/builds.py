@@ -9,6 +9,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.log import append
+from builder.environments.request import BuildRequest
 from registry.api.documents import answer_data, answer_message
 from registry.api.environments.finding import named_of, scope_of
 from registry.api.environments.queries import (
@@ -24,6 +25,7 @@ from registry.api.environments.queries import (
 )
 from registry.api.environments.writing import LOGS, write_build, write_whole_build
 from registry.api.streamed import answer_all
+from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.rates import caller_of
@@ -68,7 +70,9 @@ def read_filter(request: web.Request) -> BuildFilter:
 
 
 async def put_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
-    """Have the same specification solved and built again."""
+    """Have the same specification solved and built again, by who may read what it extends now."""
+    specification = await request.app[PARTS].stored_environments.builds.find_specification(build.specification)
+    await check_extended(request, BuildRequest.from_json(specification.request).extends)
     principal = request[PRINCIPAL]
     actor = actor_of(request, principal)
 

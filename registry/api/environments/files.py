@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from auth.permission import Permission
 from builder.artifacts.artifact import ARCHIVE, ARCHIVE_MEDIA_TYPE, PROVENANCE, REPORT, TEXT_FILES, Artifact
 from builder.artifacts.image_file import WRITERS
 from builder.errors import BuildFailed
 from builder.locks.formats import CONDA_LOCK
 from builder.ticket import Ticket
+from registry.access.rights import may_still
 from registry.answers import PAGE_HEADERS
 from registry.api.environments.finding import named_of
 from registry.api.environments.queries import check_parameters, read_word
@@ -110,11 +112,23 @@ async def get_log(request: web.Request, build: EnvironmentBuild) -> web.StreamRe
     text = read_word(request, "follow")
     if text not in (None, "0", "1"):
         raise PageInvalid("follow", text or "", "expected 1")
-    return await stream_log(request, build.id, follow=text == "1", is_over=lambda: _is_over(request, build))
+    return await stream_log(
+        request,
+        build.id,
+        follow=text == "1",
+        is_over=lambda: _is_over(request, build),
+        may_read=lambda: _may_read(request, build),
+    )
 
 
 async def get_events(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
-    return await stream_events(request, build.id, is_over=lambda: _is_over(request, build))
+    return await stream_events(
+        request, build.id, is_over=lambda: _is_over(request, build), may_read=lambda: _may_read(request, build)
+    )
+
+
+async def _may_read(request: web.Request, build: EnvironmentBuild) -> bool:
+    return await may_still(request, Permission.ENVIRONMENT_READ, build.repository)
 
 
 async def _is_over(request: web.Request, build: EnvironmentBuild) -> bool:
