@@ -15,7 +15,7 @@ from registry.api.environments.specification import LARGEST, PARSED
 from registry.errors import BodyInvalid, SpecificationRefused
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, PROXIES, room_for
-from registry.rates import caller_of
+from registry.rates import caller_of, count_request
 from registry.trail import actor_of
 
 STORE = "spec.store"
@@ -26,6 +26,8 @@ async def find_image(request: web.Request) -> Found[EnvironmentInput]:
     entity = f"{request.app[PARTS].demand.root}/*"
     check_entity(request, Permission.ENVIRONMENT_CREATE, entity)
     named = named_of(request)
+    # as refusing it costs no less
+    count_request(request)
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, ("specification", "is_lockfile"), LARGEST)
         text = read_text(document, "specification")
@@ -34,7 +36,7 @@ async def find_image(request: web.Request) -> Found[EnvironmentInput]:
         is_lock = True if read_flag(document, "is_lockfile") else None
         settings = named.wanted.settings.inputs_without_name
         wanted = await read_input_aside(text.encode(), settings, named.builder.pool, is_lock=is_lock)
-    return Found(entity, wanted)
+    return Found(entity, wanted, is_counted=True)
 
 
 async def post_image(request: web.Request, wanted: EnvironmentInput) -> web.StreamResponse:
