@@ -26,7 +26,7 @@
     │   └── UpstreamLacks
     │       └── RepositoryLacking, BlobLacking
     ├── CannotListen, ProcessFailed, CertificateInvalid, InterfaceMissing, InvalidSettings, SecretInvalid
-    └── UsageError, ImageUnknown, BuildUnsuccessful, DemoFailed
+    └── UsageError, ImageUnknown, EnvironmentNotBuilt, BuildUnsuccessful, DemoFailed
 
 Those of mirrors are in `registry.mirror.errors`, those of the command line and of a start beside what raises them.
 """

@@ -59,6 +59,13 @@ class Locks:
             rows = (await connection.execute(query)).all()
         return json.loads(rows[0].document) if len({row.spec_key for row in rows}) == 1 else None
 
+    async def list_specs(self, beginning: str, limit: int) -> list[str]:
+        """A document of each spec whose documents begin with a text, in no order. It reads all locks."""
+        begins = func.substr(tables.lock.c.document, 1, len(beginning)) == beginning
+        query = select(func.min(tables.lock.c.document)).where(begins).group_by(tables.lock.c.spec_key).limit(limit)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
     async def pin(self, key: str) -> None:
         """Record that a lock was requested by its own tag, so that it is deleted last when there are too many."""
         table, now = tables.lock, time.time()

@@ -12,7 +12,9 @@ import typer
 from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
+from registry.cli.environments.opening import Insecure, Server, find_server, open_client
 from registry.cli.options import AsJson, UsageError, run_async, takes_settings
+from registry.cli.stored_images import find_lock_of_environment, find_resolution_elsewhere, is_meant
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 from storage.digest import Digest
@@ -39,11 +41,13 @@ class ImageUnknown(ConderyError):
 def explain(
     loaded: LoadedSettings,
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="NAME[:TAG], lock-<hex>, or the digest of a manifest or index.")
+        str, typer.Argument(metavar="IMAGE", help="[HOST/]NAME[:TAG], lock-<hex>, or the digest of a manifest.")
     ],
     json: AsJson = False,
+    server: Server = None,
+    insecure: Insecure = False,
 ) -> None:
-    """Show what an image in the local store is made of.
+    """Show what an image is made of, in the local store or at a running server.
 
     The report lists layers with their packages and sizes, files that several packages contain, skipped link scripts and
     variables, activation scripts that the image's shell cannot run, files that differ from their package's list, and
@@ -52,7 +56,14 @@ def explain(
     from registry.logs.lines import configure
 
     configure(loaded.command_log)
-    report = run_async(_report(loaded.settings, image))
+    asked = find_server(server)
+    if asked is None:
+        report = run_async(_report(loaded.settings, image))
+    else:
+        from registry.cli.reports import fetch_report
+
+        client = open_client(asked, insecure=insecure)
+        report = run_async(fetch_report(client, image, loaded.settings.builder.root))
     if json:
         echo_json(report)
     else:
@@ -90,6 +101,8 @@ async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
         except DigestInvalid as error:
             raise UsageError(str(error)) from None
         return await _lock_of_manifest(image, store)
+    if (of_environment := await find_lock_of_environment(image, store)) is not None:
+        return of_environment
     try:
         return await _lock_of_name(image, settings, store)
     except ConderyError as error:
@@ -119,14 +132,13 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
 
 async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     from builder.demand import list_spec_keys, read_name
-    from builder.locks.stored import find_lock_key
     from builder.names.image_name import LockReference
 
     repository, tag = _repository_and_tag(image, settings.builder.root)
     request = await read_name(repository, tag, settings.builder, store.catalog)
     keys = list_spec_keys(request.spec, settings.builder.root)
     if isinstance(request.reference, LockReference):
-        return await find_lock_key(store.catalog.locks, tag, request.reference.hex, keys)
+        return await _lock_of_tag(repository, tag, request.reference.hex, keys, settings, store)
     day = request.spec.until
     found = [
         await store.catalog.locks.find_newest_resolution(key, day.isoformat() if day else None)
@@ -134,8 +146,29 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     ]
     resolution = max(filter(None, found), key=lambda each: each.solved, default=None)
     if resolution is None:
+        resolution = await find_resolution_elsewhere(repository, tag, request.spec, settings.builder, store)
+    if resolution is None:
         raise ImageUnknown(image, await _why_not_built(request.spec, settings, store))
     return resolution.lock_key
+
+
+async def _lock_of_tag(
+    repository: str, tag: str, prefix: str, keys: Sequence[str], settings: Settings, store: Store
+) -> str:
+    """The lock that begins with `prefix`, if it was made for what the name says. Raises UnknownLock."""
+    from builder.errors import UnknownLock
+    from builder.locks.lock import Lock
+    from builder.locks.stored import find_lock_key
+
+    try:
+        return await find_lock_key(store.catalog.locks, tag, prefix, keys)
+    except UnknownLock as error:
+        refused = error
+    key = await find_lock_key(store.catalog.locks, tag, prefix)
+    document = await store.catalog.locks.find(key)
+    if document is None or not is_meant(repository, tag, Lock.from_json(document).spec, settings.builder):
+        raise refused
+    return key
 
 
 async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store) -> str:

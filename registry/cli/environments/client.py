@@ -60,6 +60,14 @@ class Client:
             raise self._refusal(status, answer)
         return Fields(str(self.origin), answer)
 
+    async def fetch(self, path: str) -> Fields:
+        """A document that is at `path` below the server itself. Raises ServerRefused, NoAnswer."""
+        url = self.origin.with_path(f"/{path}")
+        status, answer = await send("GET", url, self._headers, largest=LARGEST)
+        if status != 200:
+            raise self._refusal(status, answer)
+        return Fields(str(self.origin), answer)
+
     async def ask_list(self, path: str, query: Query, most: int | None = None) -> tuple[list[Fields], int]:
         """All rows of a list, or the first `most`, and how many there are. Raises ServerRefused, NoAnswer."""
         rows: list[Fields] = []

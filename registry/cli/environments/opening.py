@@ -48,16 +48,22 @@ def work_at(
     Raises UsageError if there is no store, unless it may be `new`.
     """
     from registry.logs.lines import configure
-    from registry.settings.client import server_variable
 
     configure(loaded.command_log)
-    asked = server if server is not None else server_variable()
-    if asked:
+    asked = find_server(server)
+    if asked is not None:
         client = open_client(asked, insecure=insecure)
         return run_async(_work_there(client, work))
     if not new and loaded.settings.storage.database is None:
         need_data(loaded.settings.data_directory)
     return run_async(_work_here(loaded.settings, work, builds=builds))
+
+
+def find_server(option: str | None) -> str | None:
+    """The server that is to be asked; None for the local store, which an empty option means as well."""
+    from registry.settings.client import server_variable
+
+    return (option if option is not None else server_variable()) or None
 
 
 def open_client(server: str, *, insecure: bool) -> Client:
