@@ -7,10 +7,7 @@ from typing import Any
 
 from typer.main import get_group
 
-from registry.cli.options import Command
-
-NAMES = ("list", "show", "logs", "cancel")
-"""No package that anybody builds an image of is called so; one that is has an operator: `'list>=0'`."""
+from registry.cli.options import BUILD_COMMANDS, Command
 
 
 class BuildCommand(Command):
@@ -20,7 +17,7 @@ class BuildCommand(Command):
     """
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        if args and args[0] in NAMES:
+        if args and args[0] in BUILD_COMMANDS:
             return self.builds.make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 

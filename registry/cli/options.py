@@ -31,13 +31,18 @@ SETTINGS = "Settings"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
-Specs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SPEC",
-        help="Item as in image names, conda match spec such as 'numpy>=2', or one file such as environment.yaml.",
-    ),
-]
+BUILD_COMMANDS = ("list", "show", "logs", "cancel")
+"""Commands below `condery build`. A package that is called so has an operator there: `'list>=0'`."""
+
+
+def complete_build(incomplete: str) -> list[str]:
+    return [name for name in BUILD_COMMANDS if name.startswith(incomplete)]
+
+
+_SPEC_HELP = "Item as in image names, conda match spec such as 'numpy>=2', or one file such as environment.yaml."
+
+Specs = Annotated[list[str], typer.Argument(metavar="SPEC", help=_SPEC_HELP)]
+BuildSpecs = Annotated[list[str], typer.Argument(metavar="SPEC", help=_SPEC_HELP, autocompletion=complete_build)]
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import AsJson, Specs, UsageError, run_async, takes_settings
+from registry.cli.options import AsJson, BuildSpecs, UsageError, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -46,7 +46,7 @@ class _Place(NamedTuple):
 @takes_settings("builder", "storage", "policy", "log")
 def build(
     loaded: LoadedSettings,
-    specs: Specs,
+    specs: BuildSpecs,
     output: Annotated[
         str | None,
         typer.Option(
