@@ -66,9 +66,10 @@ def _match_environment_of(which: BuildFilter) -> Iterator[ColumnElement[bool]]:
 
 
 def _match_packages(packages: tuple[str, ...]) -> Iterator[ColumnElement[bool]]:
+    # a look at each build, and not a list of the locks that have a package: nearly all have python
     for name in packages:
-        holding = select(lock_package.c.lock_key).where(lock_package.c.name == name)
-        yield environment_build.c.lock_key.in_(holding)
+        held = lock_package.alias()
+        yield exists().where(held.c.lock_key == environment_build.c.lock_key, held.c.name == name)
 
 
 def order_environments(query: Select[Any], paging: Paging) -> Select[Any]:

@@ -25,7 +25,9 @@ from storage.environments.rows import read_build, read_environment, select_build
 from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
 
 BATCH = 500
-"""Rows that are read or deleted in one transaction."""
+"""Rows that are read in one transaction."""
+FORGOTTEN_AT_ONCE = 50
+"""Builds: a transaction that takes longer blocks all other writers on SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class EnvironmentUpkeep:
         """Delete the rows of deleted builds, and what nothing else needs of their environments, specifications, images
         and locks."""
         row, image = environment_build, environment_image
-        for batch in batches(builds):
+        for start in range(0, len(builds), FORGOTTEN_AT_ONCE):
+            batch = builds[start : start + FORGOTTEN_AT_ONCE]
             async with self._database.writing() as connection:
                 these = and_(row.c.id.in_(batch), row.c.deleted.is_not(None))
                 await lock_rows(connection, row, these)
