@@ -15,7 +15,7 @@ import yaml
 from tests.support.programs import Docker, Podman
 from tests.support.server import Server
 
-PAGE = Path(__file__).parents[2] / "docs/environments-in-use.md"
+PAGE = Path(__file__).parents[3] / "docs/environments-in-use.md"
 FILE = "name: analysis\ndependencies: [python, numpy]\n"
 
 
