@@ -7,6 +7,7 @@ import typer
 from registry.cli.commands.environments.changing import delete, rollback
 from registry.cli.commands.environments.showing import list_environments, show
 from registry.cli.commands.environments.transferring import export, import_environment
+from registry.cli.commands.environments.watching import watch
 from registry.cli.commands.environments.writing import create, update
 from registry.cli.options import Command, Group
 
@@ -24,5 +25,6 @@ for name, command in {
     "rollback": rollback,
     "export": export,
     "import": import_environment,
+    "watch": watch,
 }.items():
     app.command(name, cls=Command)(command)
