@@ -139,3 +139,39 @@ async def test_upload_sessions_of_before_they_belonged_to_accounts(empty_url: st
         command.downgrade(migrations(connection), "0011")
         assert read() == owners
     engine.dispose()
+
+
+async def test_builds_of_environments_of_before_they_kept_their_images(empty_url: str) -> None:
+    key = "k" * 64
+    rows: list[tuple[str, dict[str, object]]] = [
+        ("INSERT INTO image VALUES (:key, 'l', '{}', 1.0, 1.0)", {"key": key}),
+        ("INSERT INTO image_manifest VALUES (:key, 'sha256:m')", {"key": key}),
+        ("INSERT INTO specification VALUES (1, 's', 'n', '{}', '{}', 1.0)", {}),
+        ("INSERT INTO environment (id, namespace, name, repository, created, created_by) "
+         "VALUES (1, 'team', 'science', 'team/science', 1.0, 'ann')", {}),
+        ("INSERT INTO environment_build (id, environment, specification, status, cause, image_key, scheduled, "
+         "created_by) VALUES (1, 1, 1, 'COMPLETED', 'REQUEST', :key, 1.0, 'ann')", {"key": key}),
+    ]  # fmt: skip
+    fill_at(empty_url, "0015", rows)
+    migrate(empty_url)
+    downgrade(empty_url, "0012")
+    fill_at(empty_url, "0015", rows[2:])
+    migrate(empty_url)
+    database = Database.open(empty_url)
+    try:
+        async with database.reading() as connection:
+            kept = (await connection.execute(text("SELECT key, document FROM environment_image"))).all()
+            manifests = (await connection.execute(text("SELECT image, digest FROM environment_manifest"))).all()
+        assert (kept, manifests) == ([(key, "{}")], [(key, "sha256:m")])
+    finally:
+        await database.close()
+
+
+def downgrade(url: str, revision: str) -> None:
+    from alembic import command
+
+    engine = create_engine(url.replace("+aiosqlite", ""))
+    with engine.connect() as connection:
+        command.downgrade(migrations(connection), revision)
+        connection.commit()
+    engine.dispose()
