@@ -186,7 +186,7 @@ async def test_cve_2024_22278_settings_have_no_side_door(ask: Pusher, people: Pe
             assert found.status in (401, 403, 404, 405), (method, path)
     assert (await ask.request("GET", "/v2/team/app/tags/list")).status == 401
     rows = {row.path for row in ROUTES if row.permission in (Permission.SETTING_READ, Permission.SETTING_UPDATE)}
-    assert all(path.startswith("/api/v1/setting/") for path in rows), "test_environments_faults has those of settings"
+    assert all(path.startswith("/api/v1/setting/") for path in rows), "test_hidden has the others"
 
 
 PRIVILEGED = ("admin", "is_admin", "administrator", "role", "roles", "owner", "account", "user_id", "sysadmin_flag")

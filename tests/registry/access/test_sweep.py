@@ -54,7 +54,7 @@ PAGES = OPEN | BROWSERS | INTERFACE | {"/login", "/device", "/device/code"}
 """What is for everybody, or says itself who it is for. A new public route has to be named here."""
 
 LISTS = frozenset(row.path for row in ROUTES if isinstance(row, Route) and row.lists)
-"""What shows whoever may do anything what they may see; in tests of their own, such as test_environments_sweep."""
+"""What shows whoever may do anything what they may see; tests of their own have it, such as test_hidden."""
 
 
 def paths(row: Row, token: str) -> list[str]:

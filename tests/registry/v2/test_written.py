@@ -273,3 +273,18 @@ async def test_a_build_that_the_queue_does_not_take_leaves_nothing(tmp_path: Pat
         assert (await place.ask("GET", "environment/team/app/")).status == 404
         assert (await send(place, "GET", f"team/app/manifests/{pushed.digest}"))[0] == 404
         assert (await push(place, "team/app", write(place, "one"))).build > pushed.build
+
+
+async def test_a_pushed_file_extends_nothing_that_its_pusher_may_not_read(tmp_path: Path) -> None:
+    people = {"ann": ("team/*=admin",), "eve": ("other/*=editor",)}
+    async with serving_environments(tmp_path, people) as ann:
+        await ann.make("base", "one")
+        eve, told = ann.by("eve"), []
+        for base in ("base", "nothing"):
+            refused = await push(eve, f"other/{base}", write(ann, "two", extends=f"team/{base}"))
+            assert refused.status == 400
+            told.append(refused.message.replace("nothing", "base"))
+        assert told[0] == told[1]
+        assert (await ann.end_of((await push(ann, "team/mine", write(ann, "two", extends="team/base"))).build))[
+            "status"
+        ] == "COMPLETED"
