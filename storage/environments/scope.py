@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.environment_tables import environment
 from storage.repositories.places import EVERYWHERE, Places
+
+AT_A_TIME = 250
+"""Environments about which it is asked whether they are seen, in about a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,11 @@ class Scope:
         query = select(environment.c.id, environment.c.repository).where(environment.c.deleted.is_(None))
         if within is not None:
             query = query.where(within)
-        seen = [row.id for row in await connection.execute(query) if self.shows(row.repository)]
+        seen: list[int] = []
+        for rows in (await connection.execute(query)).partitions(AT_A_TIME):
+            seen += [row.id for row in rows if self.shows(row.repository)]
+            # others have their turn: there may be many thousands
+            await asyncio.sleep(0)
         # numbers of our own, written into the statement: there may be more than it may have parameters
         return environment.c.id.in_(bindparam("seen", seen, expanding=True, literal_execute=True))
 
