@@ -57,6 +57,25 @@ class Grants:
             )
         return found
 
+    def exact_places(self, permission: Permission) -> Places | None:
+        """Where exactly all names below namespaces are on which `permission` is granted.
+
+        None if a pattern has a `*` anywhere else than instead of all names of a namespace, or of everything.
+        """
+        names, beginnings = list[str](), list[str]()
+        for each in self.bindings:
+            if permission not in each.role.permissions:
+                continue
+            if each.pattern == EVERYTHING:
+                beginnings.append("")
+            elif each.name == "*" and "*" not in each.namespace:
+                beginnings.append(f"{each.namespace}/")
+            elif "*" not in each.pattern:
+                names.append(each.pattern)
+            else:
+                return None
+        return Places.of(names, beginnings)
+
     def reaches(self, permission: Permission, namespace: str) -> bool:
         """Whether `permission` is granted on anything in a namespace."""
         return any(permission in each.role.permissions and glob(each.namespace, namespace) for each in self.bindings)

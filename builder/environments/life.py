@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -118,12 +119,10 @@ class NamedEnvironments:
         spec, lock_key = await self._check(request, namespace, name), None
         if wanted.lock is not None:
             lock = await self.builder.logins.own(replace(wanted.lock, spec=spec))
-            for packages in lock.packages.values():
-                for package in packages:
-                    self.channels.check_package(package)
+            # one may have 20,000 packages, while others are served
+            lock_key, text = await asyncio.to_thread(self._check_lock, lock)
             # rules are asked when the archives have said what they are: a lock may say anything of them
-            await self.builder.catalog.locks.put(lock.key, spec.key, lock.to_json())
-            lock_key = lock.key
+            await self.builder.catalog.locks.put_text(lock_key, spec.key, text)
             request = BuildRequest(spec, lock_key, wanted.pip)
         build = await self.store.environments.ask_for_build(
             namespace,
@@ -150,6 +149,13 @@ class NamedEnvironments:
         if spec.items:
             await self.builder.admission.of(namespace, name).check_spec(spec)
         return spec
+
+    def _check_lock(self, lock: Lock) -> tuple[str, str]:
+        """The key of a lock and its document as JSON text. Raises ChannelNotAllowed, PackageRefused."""
+        for packages in lock.packages.values():
+            for package in packages:
+                self.channels.check_package(package)
+        return lock.key, json.dumps(lock.to_json())
 
     async def rebuild(
         self,

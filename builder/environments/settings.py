@@ -227,10 +227,10 @@ def _read_whole(most: int) -> Callable[[SettingsOfEnvironments, Any, str], int]:
     return read
 
 
-def _read_number(most: int) -> Callable[[SettingsOfEnvironments, Any, str], float]:
+def _read_number(most: int, least: float) -> Callable[[SettingsOfEnvironments, Any, str], float]:
     def read(_settings: SettingsOfEnvironments, value: Any, name: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-            raise InputInvalid(name, f"it must be a number above 0, at most {most}, or null for none")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise InputInvalid(name, f"it must be a number from {least:g} to {most}, or null for none")
         return value
 
     return read
@@ -248,8 +248,8 @@ _READERS: Mapping[str, Callable[[SettingsOfEnvironments, Any, str], Any]] = {
     "max_unfinished_builds": _read_whole(MOST_BUILDS),
     "quota": _read_whole(MOST_BYTES),
     "kept_builds": _read_whole(MOST_BUILDS),
-    "kept_days": _read_number(MOST_DAYS),
-    "solve_every_hours": _read_number(MOST_HOURS),
+    "kept_days": _read_number(MOST_DAYS, 0.01),
+    "solve_every_hours": _read_number(MOST_HOURS, 1),
 }
 """What each setting that is no rule is read by."""
 

@@ -355,9 +355,9 @@ class EmbeddedQueue:
         failure: BuildFailed,
         transient: bool,
     ) -> BuildFailed:
-        bound.warning("build failed", error=failure.kind, reason=failure.message)
         # a full disk may prevent even this record; waiting requests get their answer anyway
         try:
+            bound.warning("build failed", error=failure.kind, reason=failure.message)
             record = await self._tell(job, row.id, measure_age(row, started), failure)
             await self._builds.fail(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record

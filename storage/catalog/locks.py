@@ -113,7 +113,10 @@ class Locks:
 
     async def put(self, lock_key: str, spec_key: str, document: Mapping[str, Any]) -> None:
         """Store a lock that was not solved here."""
-        text = json.dumps(document)
+        await self.put_text(lock_key, spec_key, json.dumps(document))
+
+    async def put_text(self, lock_key: str, spec_key: str, text: str) -> None:
+        """As `put`, with the document as JSON text."""
         async with self._database.writing() as connection:
             await self._insert(
                 connection,

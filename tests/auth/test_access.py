@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +100,23 @@ def test_whatever_is_granted_is_within_its_namespace(pairs: list[tuple[str, obje
     namespace, slash, _ = entity.partition("/")
     for permission in (READ, CREATE, DELETE) if slash else ():
         assert grants.find(permission, entity) is None or grants.reaches(permission, namespace)
+
+
+_granted = st.lists(st.tuples(_patterns, st.sampled_from([VIEWER, EDITOR, ADMIN])), max_size=6)
+
+
+@given(_granted, _granted, _entities)
+def test_exact_places_are_what_may_be_read_below_namespaces(
+    pairs: list[tuple[str, object]], limited: list[tuple[str, object]], entity: str
+) -> None:
+    grants, limit = (
+        Grants([Binding(pattern, role) for pattern, role in each])  # type: ignore[arg-type]  # the samples are roles
+        for each in (pairs, limited)
+    )
+    principal = replace(ANONYMOUS, grants=grants, limits=(limit,))
+    for permission in (READ, CREATE, DELETE) if "/" in entity else ():
+        places = GrantedAccess().exact_places(principal, permission)
+        assert places is None or places.has(entity) == may(principal, permission, entity)
 
 
 def test_may_within_a_namespace() -> None:

@@ -36,6 +36,9 @@ class Without:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return permission is not self.permission
 
+    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
+        return None
+
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 

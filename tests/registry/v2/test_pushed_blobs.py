@@ -167,6 +167,9 @@ class OnlyOthers:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return entity != "secret"
 
+    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
+        return None
+
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 

@@ -13,6 +13,9 @@ class OpenAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
 
+    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
+        return EVERYWHERE
+
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return True
 

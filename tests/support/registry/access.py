@@ -22,6 +22,9 @@ class GrantedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return (permission, entity) in self.granted
 
+    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
+        return None
+
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 
@@ -41,6 +44,9 @@ class ClosedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         self.asked.append((principal, permission, entity))
         return False
+
+    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
+        return None
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
