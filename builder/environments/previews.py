@@ -60,7 +60,7 @@ class Previews:
         """What a build of `wanted` would be, `compared` with the current one. Raises BuilderError, TooManyBuilds."""
         lock = await self.solve(namespace, name, wanted, caller)
         against, before = await self._find_current(namespace, name) if compared else (None, None)
-        return Preview(lock, against, compare(before, lock), await self._find_cached(lock))
+        return Preview(lock, against, compare(before, lock), await self._find_cached(lock, before))
 
     async def solve(self, namespace: str, name: str, wanted: EnvironmentInput, caller: Caller) -> Lock:
         """The lock that a build would have. An empty namespace has only the server's rules, and no credentials."""
@@ -95,9 +95,11 @@ class Previews:
         document = await self.builder.catalog.locks.find(build.lock_key) if build.lock_key else None
         return Lock.from_json(document) if document else None
 
-    async def _find_cached(self, lock: Lock) -> Cached:
+    async def _find_cached(self, lock: Lock, before: Lock | None) -> Cached:
         key = self.builder.image_key(lock.key, tuple(lock.packages))
-        image = key is not None and await self.builder.catalog.images.find(key) is not None
+        # whether somebody else's image has the same variables is theirs: they could be guessed one by one
+        may_tell = not lock.spec.variables or (before is not None and before.key == lock.key)
+        image = may_tell and key is not None and await self.builder.catalog.images.find(key) is not None
         return await asyncio.to_thread(self._look, lock, image=image)
 
     def _look(self, lock: Lock, *, image: bool) -> Cached:
