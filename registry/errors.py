@@ -212,7 +212,8 @@ class NoFiles(RequestError):
     def __init__(self, repository: str, root: str, name: str) -> None:
         example = name if name in ARTIFACTS else ARTIFACTS[0]
         super().__init__(
-            f"{quote(repository)} has no files: files exist only for on-demand images, such as "
+            f"{quote(repository)} has no files: files exist for environments, as in "
+            f"/files/NAMESPACE/ENVIRONMENT/latest/{example}, and for on-demand images, as in "
             f"/files/{root}/python/numpy/latest/{example}"
         )
 
