@@ -31,6 +31,7 @@ from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
 from registry.api.environments import schemas as shapes
 from registry.api.environments import wanted_schemas as wanted
+from registry.api.environments.alarms import list_alarms
 from registry.api.environments.builds import cancel_build, delete_build, get_build, list_builds, put_build
 from registry.api.environments.differences import get_difference
 from registry.api.environments.environments import (
@@ -220,6 +221,8 @@ ROUTES: tuple[Row, ...] = (
           query=shapes.Builds, gives=listing(shapes.Build)),
     Route(READ_METHODS, "/api/v1/watch/", _READ, list_watched, "rest", "list the environment files that are watched",
           lists=True, query=shapes.WatchedFiles, gives=listing(shapes.WatchedFile)),
+    Route(READ_METHODS, "/api/v1/alarm/", _READ, list_alarms, "rest", "list current builds that hold what is denied",
+          lists=True, query=shapes.Alarms, gives=listing(shapes.Alarm)),
     EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
                 _BUILDS, gives=data(shapes.WholeBuild)),
     EntityRoute(READ_METHODS, _BUILD + "difference/", _READ, find_build, get_difference, "rest",

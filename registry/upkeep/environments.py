@@ -18,7 +18,6 @@ from builder.service import BuilderService
 from registry.access.names import names_of
 from registry.settings.model import Settings
 from storage.database.leases import Leases
-from storage.environments.upkeep import EnvironmentUpkeep
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.layout import DataDirectory
 from storage.store import Store
@@ -50,7 +49,7 @@ async def keeping_environments(settings: Settings, store: Store, service: Builde
     if service.environments is None:
         yield
         return
-    upkeep, leases = EnvironmentUpkeep(store.database), Leases(store.database)
+    upkeep, leases = store.environments.upkeep, Leases(store.database)
     jobs = EnvironmentJobs(service.environments, upkeep, leases, settings.upkeep.deleted_retention)
     builder, data = service.builder, DataDirectory(settings.data_directory)
     limits = ArchiveLimits(settings.builder.max_expanded, settings.builder.max_ratio, settings.builder.max_paths)

@@ -12,6 +12,7 @@ from storage.environments.logs import Logs
 from storage.environments.names import EnvironmentNames
 from storage.environments.settings import EnvironmentSettings
 from storage.environments.transfer.importing import EnvironmentImports
+from storage.environments.upkeep import EnvironmentUpkeep
 from storage.environments.watching.watched import WatchedFiles
 from storage.events.changes import Changes
 from storage.quotas.limits import Limits
@@ -28,6 +29,7 @@ class EnvironmentStore:
     logs: Logs
     imports: EnvironmentImports
     watched: WatchedFiles
+    upkeep: EnvironmentUpkeep
 
     @classmethod
     def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
@@ -40,4 +42,5 @@ class EnvironmentStore:
             Logs(blobs),
             EnvironmentImports(database, environments, room, limits),
             WatchedFiles(database),
+            EnvironmentUpkeep(database),
         )

@@ -86,6 +86,7 @@ READ = {
     "/v2/{name}/referrers/{digest}", "/v2/{name}/blobs/{digest}", "/v2/{name}/blobs/uploads/{session}",
     "/api/v1/permission/", "/api/v1/channel/", "/api/v1/package/", "/api/v1/token/",
     "/api/v1/audit/", "/api/v1/audit/{namespace}/", "/api/openapi.json", "/api/docs",
+    "/api/v1/alarm/",
     "/api/v1/watch/", "/api/v1/environment/", "/api/v1/environment/{namespace}/{environment}/", "/api/v1/build/",
     "/api/v1/setting/", "/api/v1/setting/{namespace}/",
     "/api/v1/setting/{namespace}/{environment}/",

@@ -114,7 +114,8 @@ async def test_only_images_on_demand_have_files(site: Site, repository: str) -> 
         assert answer.status == 404
         assert (await answer.json())["message"] == (
             f"'{repository}' has no files: files exist for environments, as in "
-            f"/files/NAMESPACE/ENVIRONMENT/latest/explicit.txt, and for on-demand images, as in /files/{ROOT}/python/numpy/latest/explicit.txt"
+            f"/files/NAMESPACE/ENVIRONMENT/latest/explicit.txt, and for on-demand images, as in "
+            f"/files/{ROOT}/python/numpy/latest/explicit.txt"
         )
     async with site.request("GET", f"/files/{repository}/latest/{'x' * 3000}") as answer:
         assert (await answer.json())["message"].endswith("/latest/conda-lock.yml")

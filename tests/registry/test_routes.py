@@ -98,6 +98,7 @@ EMPTY_LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/build/": _NOTHING,
     "/api/v1/usage/": {"data": {}},
     "/api/v1/watch/": _NOTHING,
+    "/api/v1/alarm/": _NOTHING,
 }
 """What is listed for whoever may see nothing."""
 

@@ -154,6 +154,20 @@ class Builds(Paged):
     sort_by: Literal["id", "scheduled_on", "started_on", "ended_on", ""] | None = None
 
 
+class Alarm(Shape):
+    """A current build that holds what the rules of now refuse."""
+
+    namespace: Name
+    environment: EnvironmentName
+    build_id: BuildNumber
+    reason: str
+    since: Time
+
+
+class Alarms(Paged):
+    sort_by: Literal["namespace", "environment", "since", ""] | None = None
+
+
 class WatchedFile(Shape):
     """A file on the server that is watched."""
 
