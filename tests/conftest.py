@@ -37,7 +37,7 @@ FIRST = (
     "tests/registry/faults/test_soak.py",
     "tests/clients/test_pull.py",
     "tests/clients/test_push.py",
-    "tests/registry/test_upkeep.py",
+    "tests/registry/upkeep/test_collection.py",
     "tests/storage/garbage/test_crashes.py",
     "tests/storage/garbage/test_model.py",
     "tests/builder/test_equivalence.py",

@@ -55,6 +55,8 @@ RESET: tuple[Column[Any], ...] = (
     tables.event.c.created,
     tables.event.c.due,
     environment_tables.specification.c.created,
+    environment_tables.watched_file.c.changed,
+    environment_tables.watched_file.c.gone,
     environment_tables.environment.c.created,
     environment_tables.environment.c.deleted,
     environment_tables.environment.c.resolved,

@@ -7,8 +7,9 @@ file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import aiosqlite
@@ -16,6 +17,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.cancellation import to_end
 from storage.database.engine import Database
 from storage.events.listening import RETRY_SECONDS, listen
 
@@ -46,7 +48,7 @@ async def _watch_sqlite(path: str, tell: Callable[[], None]) -> NoReturn:
     """
     while True:
         try:
-            async with aiosqlite.connect(path, isolation_level=None) as connection:
+            async with _connected(path) as connection:
                 before = None
                 while True:
                     version = await connection.execute_fetchall("PRAGMA data_version")
@@ -58,3 +60,18 @@ async def _watch_sqlite(path: str, tell: Callable[[], None]) -> NoReturn:
             log.warning("cannot see other processes' changes", reason=str(error))
         tell()
         await asyncio.sleep(RETRY_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _connected(path: str) -> AsyncIterator[aiosqlite.Connection]:
+    """Connect, and close the connection even if the task is cancelled while it is being opened."""
+    connection = aiosqlite.connect(path, isolation_level=None)
+
+    async def open_it() -> None:
+        await connection
+
+    try:
+        await to_end(open_it())
+        yield connection
+    finally:
+        await to_end(connection.close())

@@ -49,7 +49,7 @@ async def read(logs: Logs, build: int = 1) -> list[LogRecord]:
 
 async def until_it_ends(logs: Logs, build: int = 1) -> None:
     async with asyncio.timeout(60):
-        while not (await logs.find_all([build]))[build].ended:
+        while (state := (await logs.find_all([build])).get(build)) is None or not state.ended:
             await asyncio.sleep(0.02)
 
 
@@ -69,6 +69,7 @@ async def test_thousands_of_packages_are_a_few_records(logs: Logs, writers: LogW
             journal(Event("download", (number + 1) * 10**6, 3000 * 10**6, f"package-{number}"))
         journal(Event("image", 1, 1, "sha256:abc"))
         journal.change_state("COMPLETED")
+    await until_it_ends(logs)
     found = await read(logs)
     stages = [(str(record.data["stage"]), record.data["status"]) for record in found if record.kind == "stage"]
     assert stages == [
@@ -97,6 +98,7 @@ async def test_progress_is_told_every_few_seconds(
         journal(Event("download", 2 * 10**6, 3 * 10**6, "b"))
         # of the same stage for another platform
         journal(Event("inspect", 1, 2, "x"))
+    await until_it_ends(logs)
     told = [record.text for record in await read(logs) if record.kind == "progress"]
     assert told == [
         "downloading packages: 1.0 of 3.0 MB (a)",
@@ -110,6 +112,7 @@ async def test_a_failure_breaks_the_stage_off_and_says_why(logs: Logs, writers: 
         journal(Event("solve", 0, 1, "numpy"))
         journal.say("one line\nanother")
         journal.change_state("FAILED", "there is no numpy", {"error": "Unsatisfiable"})
+    await until_it_ends(logs)
     *_, line, second, stage, state = await read(logs)
     assert (line.text, second.text) == ("one line", "another")
     assert (stage.data["stage"], stage.data["status"]) == ("solve", "broken off")
@@ -230,6 +233,7 @@ async def test_what_cannot_be_written_fails_no_build(logs: Logs, writers: LogWri
     async with Journals(writers).keeping(1) as journal:
         journal.tell("odd", "text", {"a": object()})  # type: ignore[dict-item]  # what no document has
         journal.tell("good", "text")
+    await until_it_ends(logs)
     assert [record.kind for record in await read(logs)] == ["good"]
 
 
@@ -239,5 +243,6 @@ async def test_the_journal_of_a_real_build(tmp_path: Path, logs: Logs, writers: 
     async with open_service(tmp_path / "data", channel) as service, Journals(writers).keeping(1) as journal:
         await service.build(spec_of(service, "a", "b"), journal)
         journal.change_state("COMPLETED")
+    await until_it_ends(logs)
     found = [record for record in await read(logs) if record.kind == "stage" and record.data["status"] == "ended"]
     assert [record.data["stage"] for record in found] == ["solve", "download", "inspect", "layers", "image"]

@@ -117,7 +117,9 @@ async def test_a_pull_waits_for_a_running_build(tmp_path: Path) -> None:
 async def test_a_push_is_told_what_to_do_instead(tmp_path: Path) -> None:
     async with serving(tmp_path, "one") as place:
         await place.make("one")
-        async with place.client.put("/v2/team/science/manifests/v1", data=b"{}") as answer:
+        async with place.client.put(
+            "/v2/team/science/manifests/v1", data=b"{}", headers={"User-Agent": "docker/27.0.1"}
+        ) as answer:
             assert answer.status == 403
             assert "condery env update team/science" in (await answer.json())["errors"][0]["message"]
         async with place.client.delete("/v2/team/science/manifests/latest") as answer:

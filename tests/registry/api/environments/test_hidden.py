@@ -49,7 +49,7 @@ def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, {k: v for k, v in answer.headers.items() if k not in left_out}, answer.body
 
 
-async def test_what_is_foreign_is_answered_as_what_is_nowhere(tmp_path: Path) -> None:
+async def test_cve_2022_31667_31669_31670_what_is_foreign_is_answered_as_what_is_nowhere(tmp_path: Path) -> None:
     async with serving_environments(tmp_path, PEOPLE) as ann:
         build = (await ann.make("secret", "one"))["id"]
         await ann.by("eve").make("own", "one", namespace="other")

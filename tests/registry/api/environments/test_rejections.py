@@ -138,7 +138,7 @@ async def test_what_an_environment_cannot_become(tmp_path: Path) -> None:
             assert (answer.status, answer.message) == (400, reason)
 
 
-async def test_whoever_may_create_and_not_update_changes_nothing_that_is_there(tmp_path: Path) -> None:
+async def test_cve_2026_31801_whoever_may_create_and_not_update_changes_nothing_that_is_there(tmp_path: Path) -> None:
     """CVE-2026-31801 (zot): create-only overwrote what was there."""
     people = {"admin": ("*/*=admin",), "maker": ("team/*=maker",)}
     roles = ("maker=environment::read+environment::create",)
