@@ -13,12 +13,18 @@ from builder.canonical import make_key
 from builder.locks.dates import Dates, read_dates
 from builder.names.spec import EnvironmentSpec
 
+WHEEL_PREFIX = "pypi:"
+"""What the name of a PyPI package starts with in a lock. No conda package can have it: their names have no colon. So
+the two packages graphviz, of which one is a program and one a Python module, can be in one environment."""
+
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One package archive, as recorded in its channel's repodata.
+    """One package archive, as recorded in its channel's repodata, or a wheel, as recorded in its index.
 
-    Sizes are in bytes, the timestamp in milliseconds UTC.
+    Sizes are in bytes, the timestamp in milliseconds UTC. Of a wheel the name is WHEEL_PREFIX and the normalized name
+    of the distribution (PEP 503), the build its tags with the build number before them (`py3-none-any`), the channel
+    its index, `depends` its requirements (PEP 508), and the timestamp when it was uploaded.
     """
 
     name: str
@@ -47,9 +53,27 @@ class LockedPackage:
     indexed anew has the same packages."""
     owner: str = field(default="", compare=False)
     """The namespace with whose credentials it is fetched, if so. The lock's key has it with the spec."""
+    requires_python: str | None = None
+    """Of a wheel: the versions of python that it supports (PEP 440)."""
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.version}-{self.build}"
+        return f"{self.title}-{self.version}-{self.build}"
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.name.startswith(WHEEL_PREFIX)
+
+    @property
+    def title(self) -> str:
+        """The name without what tells a wheel from a conda package."""
+        return self.name.removeprefix(WHEEL_PREFIX)
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """The names, as they would be in a lock, of the packages that it depends on, in their recorded order."""
+        if self.is_wheel:
+            return ("python", *dict.fromkeys(WHEEL_PREFIX + _name_distribution(each) for each in self.depends))
+        return tuple(map(name_dependency, self.depends))
 
     @property
     def archive_key(self) -> str:
@@ -83,11 +107,13 @@ class LockedPackage:
         # not `asdict`, which copies every value: a hundred packages take it 3 ms while everything waits for the lock
         own: dict[str, Any] = {"since": self.since} if self.since is not None else {}
         own |= {"owner": self.owner} if self.owner else {}
-        return {name: getattr(self, name) for name in _FIELDS} | own
+        return self.identify() | own
 
     def identify(self) -> dict[str, Any]:
         """What the keys of locks are made of."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        # packages without it keep the keys of before
+        own = {"requires_python": self.requires_python} if self.requires_python is not None else {}
+        return {name: getattr(self, name) for name in _FIELDS} | own
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -98,7 +124,7 @@ class LockedPackage:
         return cls(**values)
 
 
-_FIELDS = tuple(each.name for each in fields(LockedPackage) if each.compare)
+_FIELDS = tuple(each.name for each in fields(LockedPackage) if each.compare and each.name != "requires_python")
 
 
 @dataclass(frozen=True)
@@ -148,7 +174,7 @@ def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     """
     by_name = {package.name: package for package in packages}
     waiting = {
-        name: {dependency for dependency in map(name_dependency, package.depends) if dependency in by_name} - {name}
+        name: {dependency for dependency in package.needs if dependency in by_name} - {name}
         for name, package in by_name.items()
     }
     wanted_by: dict[str, list[str]] = {name: [] for name in by_name}
@@ -179,6 +205,12 @@ def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
 def name_dependency(match_spec: str) -> str:
     """Return the package name in a match spec from a record."""
     return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
+
+
+def _name_distribution(requirement: str) -> str:
+    """Return the normalized name (PEP 503) at the start of a requirement (PEP 508)."""
+    name = re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _choose_in_circle(waiting: Mapping[str, set[str]]) -> str:

@@ -127,6 +127,10 @@ class EnvironmentSpec:
     are asked with none of a namespace's."""
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables of whatever runs in the environment, sorted by name. They override those of packages."""
+    requirements: tuple[str, ...] = ()
+    """PyPI packages: requirements of PEP 508 in canonical form, sorted. They are solved over the conda packages."""
+    indexes: tuple[str, ...] = ()
+    """The indexes (PEP 503) that are asked for `requirements`, the first that has a name wins. Empty: the server's."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -151,6 +155,8 @@ class EnvironmentSpec:
             # specs that have none of these keep the keys of before
             **({"owner": self.owner} if self.owner else {}),
             **({"variables": [list(pair) for pair in self.variables]} if self.variables else {}),
+            **({"requirements": list(self.requirements)} if self.requirements else {}),
+            **({"indexes": list(self.indexes)} if self.indexes else {}),
         }
 
     @classmethod
@@ -177,6 +183,8 @@ class EnvironmentSpec:
             prefix=document["prefix"],
             owner=document.get("owner", ""),
             variables=tuple((name, value) for name, value in document.get("variables", ())),
+            requirements=tuple(document.get("requirements", ())),
+            indexes=tuple(document.get("indexes", ())),
         )
 
     @cached_property

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits
 from builder.errors import PackageRefused, PathConflict
-from builder.locks.lock import LockedPackage
+from builder.locks.lock import LockedPackage, order_by_dependency
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
 
@@ -166,7 +166,18 @@ def _check_directories(packages: Sequence[tuple[LockedPackage, PackageContents]]
 
 
 def order_for_installation(packages: Sequence[LockedPackage]) -> list[str]:
-    """Return package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`)."""
+    """Return package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`).
+
+    Wheels come after all conda packages, as they are installed into an environment that is there.
+    """
+    wheels = order_by_dependency(package for package in packages if package.is_wheel)
+    return [
+        *_order_conda([package for package in packages if not package.is_wheel]),
+        *(package.name for package in wheels),
+    ]
+
+
+def _order_conda(packages: Sequence[LockedPackage]) -> list[str]:
     noarch = {package.name: package.noarch is not None for package in packages}
     recorded = {
         package.name: [name for spec in package.depends if (name := _read_name(spec)) in noarch] for package in packages

@@ -40,6 +40,15 @@ def test_losers_leave_the_path_out_and_are_reported(tmp_path: Path) -> None:
     assert find_overlaps(records(pairs[::-1])) == overlaps
 
 
+def test_wheels_are_installed_after_all_conda_packages() -> None:
+    def record(name: str, *depends: str) -> LockedPackage:
+        return LockedPackage(name, "1", "0", 0, "noarch", "c", "u", "f", 1, "0" * 64, None, depends)
+
+    packages = [record("pypi:b"), record("pypi:a", "b>=1"), record("zlib"), record("a", "zlib"), record("python")]
+    for given_ in (packages, packages[::-1]):
+        assert order_for_installation(given_) == ["python", "zlib", "a", "pypi:b", "pypi:a"]
+
+
 async def test_the_winners_are_those_of_rattler(tmp_path: Path) -> None:
     shared = {f"shared/{number}": b"" for number in range(6)}
 
