@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from auth.binding import Binding
 from auth.permission import Permission
 from auth.principal import Principal
-from storage.repositories.places import EVERYWHERE, Places
+from storage.repositories.places import Places
 
 
 class Access(Protocol):
@@ -26,9 +27,8 @@ class Access(Protocol):
     def places(self, principal: Principal, permission: Permission) -> Places:
         """Where all repositories are on which `permission` is granted to `principal`, and perhaps others."""
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        """Where all names below namespaces are on which `permission` is granted, and no others; None if that cannot be
-        said in this way."""
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        """`permission` is granted on exactly those names below namespaces that one pattern of each of these matches."""
 
 
 def may(principal: Principal, permission: Permission, entity: str) -> bool:
@@ -50,14 +50,8 @@ class GrantedAccess:
     def may_within(self, principal: Principal, permission: Permission, namespace: str) -> bool:
         return all(grants.reaches(permission, namespace) for grants in (principal.grants, *principal.limits))
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        found = EVERYWHERE
-        for grants in (principal.grants, *principal.limits):
-            places = grants.exact_places(permission)
-            if places is None:
-                return None
-            found = found.meet(places)
-        return found
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [grants.patterns(permission) for grants in (principal.grants, *principal.limits)]
 
     def places(self, principal: Principal, permission: Permission) -> Places:
         # what all of them grant is among what each of them grants

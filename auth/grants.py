@@ -23,6 +23,7 @@ class Grants:
         self._answers: dict[tuple[Permission, str], Binding | None] = {}
         self._places: dict[Permission, Places] = {}
         self._everywhere: dict[Permission, bool] = {}
+        self._patterns: dict[Permission, frozenset[str]] = {}
 
     def find(self, permission: Permission, entity: str) -> Binding | None:
         """The first binding that grants `permission` on `entity`, or None."""
@@ -57,24 +58,13 @@ class Grants:
             )
         return found
 
-    def exact_places(self, permission: Permission) -> Places | None:
-        """Where exactly all names below namespaces are on which `permission` is granted.
-
-        None if a pattern has a `*` anywhere else than instead of all names of a namespace, or of everything.
-        """
-        names, beginnings = list[str](), list[str]()
-        for each in self.bindings:
-            if permission not in each.role.permissions:
-                continue
-            if each.pattern == EVERYTHING:
-                beginnings.append("")
-            elif each.name == "*" and "*" not in each.namespace:
-                beginnings.append(f"{each.namespace}/")
-            elif "*" not in each.pattern:
-                names.append(each.pattern)
-            else:
-                return None
-        return Places.of(names, beginnings)
+    def patterns(self, permission: Permission) -> frozenset[str]:
+        """Permission is granted on exactly those names below namespaces that one of these matches."""
+        found = self._patterns.get(permission)
+        if found is None:
+            bindings = (each for each in self.bindings if permission in each.role.permissions)
+            found = self._patterns[permission] = frozenset(each.pattern for each in bindings)
+        return found
 
     def reaches(self, permission: Permission, namespace: str) -> bool:
         """Whether `permission` is granted on anything in a namespace."""

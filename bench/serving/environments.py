@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from bench.row import Row
 from storage.database.account_tables import namespace
 from storage.database.environment_tables import environment, environment_build, lock_package, specification
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import BuildFilter, BuildStatus, EnvironmentFilter, Listed, Paging
 from storage.settings import StorageSettings
 from storage.store import Store, open_store

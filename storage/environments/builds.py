@@ -29,7 +29,8 @@ from storage.database.environment_tables import (
 )
 from storage.digest import Digest
 from storage.environments.environments import find_build, lock_environment
-from storage.environments.listing import match_builds, order_builds
+from storage.environments.lists.conditions import match_builds, order_builds
+from storage.environments.lists.scope import Scope
 from storage.environments.names import CHANNEL
 from storage.environments.publishing import (
     DAY_SECONDS,
@@ -49,7 +50,6 @@ from storage.environments.rows import (
     read_specification,
     select_builds,
 )
-from storage.environments.scope import Scope
 from storage.environments.usage import Usage, sum_namespaces
 from storage.environments.vocabulary import (
     UNFINISHED,

@@ -20,11 +20,11 @@ from storage.database import tables
 from storage.database.account_tables import namespace as namespaces
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment, environment_build, specification
-from storage.environments.listing import match_environments, order_environments
+from storage.environments.lists.conditions import match_environments, order_environments
+from storage.environments.lists.scope import Scope
 from storage.environments.names import CHANNEL, EnvironmentNames
 from storage.environments.publishing import drop_build, drop_repository, set_latest
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
-from storage.environments.scope import Scope
 from storage.environments.settings import drop_settings
 from storage.environments.vocabulary import (
     UNFINISHED,

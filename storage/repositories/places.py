@@ -34,16 +34,6 @@ class Places:
             kept = [""]
         return cls(tuple(sorted(each for each in set(names) if not each.startswith(tuple(kept)))), tuple(kept))
 
-    def meet(self, other: Self) -> Self:
-        """What is in both."""
-        names = [name for name in self.names if other.has(name)] + [name for name in other.names if self.has(name)]
-        beginnings = [text for text in self.beginnings if text.startswith(other.beginnings)]
-        beginnings += [text for text in other.beginnings if text.startswith(self.beginnings)]
-        return type(self).of(names, beginnings)
-
-    def has(self, name: str) -> bool:
-        return name in self.names or name.startswith(self.beginnings)
-
     @property
     def cost(self) -> int:
         """Of two sets of places, the one to look in has less of it."""

@@ -46,8 +46,8 @@ from builder.errors import FormatUnsuitable, InputInvalid, PublishFailed
 from builder.locks.formats import CONDA_LOCK, write_conda_lock
 from builder.locks.lock import Lock
 from storage.digest import Descriptor, Digest
+from storage.environments.lists.scope import Scope
 from storage.environments.parts import EnvironmentStore
-from storage.environments.scope import Scope
 from storage.environments.vocabulary import BuildFilter, BuildStatus, Environment, EnvironmentBuild
 from storage.errors import BuildStateWrong, JsonInvalid
 from storage.oci import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST

@@ -14,7 +14,7 @@ from registry.access.rights import Found
 from registry.errors import PathInvalid, RouteUnknown
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import Environment, EnvironmentBuild
 from storage.errors import EnvironmentBuildUnknown, EnvironmentUnknown
 
@@ -63,9 +63,5 @@ async def find_build(request: web.Request) -> Found[EnvironmentBuild]:
 def scope_of(request: web.Request) -> Scope:
     """The environments that the sender may read."""
     access, principal = request.app[PARTS].access, request[PRINCIPAL]
-    exact = access.exact_places(principal, _READ)
-    if exact is not None:
-        return Scope(exact)
-    # asked of each environment there, which takes long where there are many
-    places = access.places(principal, _READ)
-    return Scope(places, lambda repository: access.may(principal, _READ, repository))
+    # asked of each environment there is only of whoever has very many patterns
+    return Scope.of(access.patterns(principal, _READ), lambda repository: access.may(principal, _READ, repository))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from auth.audit.actor import Actor
     from builder.environments.life import NamedEnvironments
     from registry.settings.model import Settings
+    from storage.environments.lists.scope import Scope
     from storage.environments.logs import Page
-    from storage.environments.scope import Scope
     from storage.environments.vocabulary import Environment, EnvironmentBuild
     from storage.events.outbox import Record
     from storage.store import Store
@@ -190,7 +190,7 @@ class Here:
 
 
 def _everything() -> Scope:
-    from storage.environments.scope import Scope
+    from storage.environments.lists.scope import Scope
 
     return Scope()
 

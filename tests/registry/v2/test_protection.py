@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class Without:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return permission is not self.permission
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        return None
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [("*/*",)]
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -167,8 +167,8 @@ class OnlyOthers:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return entity != "secret"
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        return None
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [("*/*",)]
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False

@@ -12,7 +12,7 @@ from storage.database import tables
 from storage.database.account_tables import namespace
 from storage.database.environment_tables import environment, environment_build, specification
 from storage.digest import Digest
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild
 from storage.errors import (
     BlobUnknown,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 import pytest
 
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import MOST_PATTERNS, Scope
 from storage.environments.vocabulary import (
     BUILD_SORTS,
     ENVIRONMENT_SORTS,
@@ -13,7 +17,7 @@ from storage.environments.vocabulary import (
     EnvironmentFilter,
     Paging,
 )
-from storage.repositories.places import Places
+from storage.glob import glob
 from tests.support.storage.environments import Named
 
 ALL = Scope()
@@ -190,43 +194,50 @@ async def test_lists_that_are_longer_than_one_statement(named: Named, monkeypatc
 # who sees what
 
 
-async def test_scopes(filled: Named) -> None:
-    def see(*beginnings: str, names: tuple[str, ...] = (), shows: str | None = None) -> Scope:
-        return Scope(Places.of(names, beginnings), None if shows is None else lambda each: shows in each)
+Granted = Sequence[Sequence[str]]
 
-    scopes = {
-        "all": ALL,
-        "none": see(),
-        "namespace": see("lab/"),
-        "beginning": see("team/sc"),
-        "name": see(names=("lab/a_b",)),
-        "both": see("team/", names=("lab/a_b", "lab/nothing")),
-        "shown": see("", shows="c"),
-        "shown within": see("lab/", shows="_"),
-        "nothing shown": see("", shows="?"),
-    }
-    assert {each: await names(filled, scope=scope) for each, scope in scopes.items()} == {
-        "all": ["team/science", "lab/A_b", "lab/100%"],
-        "none": [],
-        "namespace": ["lab/A_b", "lab/100%"],
-        "beginning": ["team/science"],
-        "name": ["lab/A_b"],
-        "both": ["team/science", "lab/A_b"],
-        "shown": ["team/science"],
-        "shown within": ["lab/A_b"],
-        "nothing shown": [],
-    }
-    assert {each: await builds(filled, scope=scope) for each, scope in scopes.items()} == {
-        "all": [1, 2, 3, 4, 5],
-        "none": [],
-        "namespace": [2, 4],
-        "beginning": [1, 3, 5],
-        "name": [2],
-        "both": [1, 2, 3, 5],
-        "shown": [1, 3, 5],
-        "shown within": [2],
-        "nothing shown": [],
-    }
-    # filters are within what somebody sees
-    assert await names(filled, EnvironmentFilter(namespace="team"), scope=see("lab/")) == []
-    assert await builds(filled, BuildFilter(name="science"), scope=see("lab/")) == []
+MANY = tuple(f"team-{number}/*" for number in range(1000))
+ODD = tuple(f"t*/{number}*" for number in range(MOST_PATTERNS + 1))
+
+SCOPES: Mapping[str, tuple[Granted, list[str]]] = {
+    "all": ((), ["team/science", "lab/A_b", "lab/100%"]),
+    "none": (((),), []),
+    "a namespace": ((("lab/*",),), ["lab/A_b", "lab/100%"]),
+    "a name": ((("lab/a_b",),), ["lab/A_b"]),
+    "both": ((("team/*", "lab/a_b", "lab/nothing"),), ["team/science", "lab/A_b"]),
+    "everything within a namespace": ((("*/*", "a/b"), ("lab/*",)), ["lab/A_b", "lab/100%"]),
+    "a beginning": ((("team/sc*",),), ["team/science"]),
+    "an end": ((("*/*_b",),), ["lab/A_b"]),
+    "the middle": ((("t*m/s*ce", "*a*/1*"),), ["team/science", "lab/100%"]),
+    "no single character": ((("lab/?_b", "lab/a%b", "l_b/*_b", "lab/[a-z]_b*"),), []),
+    "no capitals": ((("lab/A*", "LAB/*", "L*/a*"),), []),
+    "a pattern within a namespace": ((("*/*c*", "*/a*"), ("lab/*",)), ["lab/A_b"]),
+    "many namespaces": ((MANY,), []),
+    "many patterns": ((ODD, ("l*/*", *ODD)), []),
+    "many patterns, and another": ((("l*/*", *ODD),), ["lab/A_b", "lab/100%"]),
+    "many patterns within a namespace": ((("*/*", *ODD), ("t*/s*", *ODD), ("team/*",)), ["team/science"]),
+}
+
+
+async def test_scopes(filled: Named) -> None:
+    """Nobody sees more or less than one pattern of each area allows."""
+    of = {"team/science": [1, 3, 5], "lab/A_b": [2], "lab/100%": [4]}
+    for name, (granted, wanted) in SCOPES.items():
+        scope = Scope.of(granted, partial(_is_in, granted))
+        assert await names(filled, scope=scope) == wanted, name
+        assert await builds(filled, scope=scope) == sorted(each for name in wanted for each in of[name]), name
+        # filters are within what somebody sees
+        found = await names(filled, EnvironmentFilter(namespace="team"), scope=scope)
+        assert found == [each for each in wanted if each.startswith("team/")], name
+
+
+def _is_in(granted: Granted, repository: str) -> bool:
+    return all(any(glob(pattern, repository) for pattern in patterns) for patterns in granted)
+
+
+async def test_a_pattern_of_many_stars_takes_no_time(filled: Named) -> None:
+    """Somebody may choose those of their own tokens."""
+    await filled.ask(name="a" * 120, namespace="a" * 120)
+    scope = Scope.of([["*a" * 200 + "b/*"], ["*a" * 200 + "/*" + "a*" * 50]], lambda _: False)
+    async with asyncio.timeout(20):
+        assert await names(filled, scope=scope) == []

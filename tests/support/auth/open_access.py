@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from auth.permission import Permission
 from auth.principal import Principal
 from storage.repositories.places import EVERYWHERE, Places
@@ -13,8 +15,8 @@ class OpenAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        return EVERYWHERE
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [("*/*",)]
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return True

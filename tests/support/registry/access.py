@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from auth.permission import Permission
@@ -22,8 +23,8 @@ class GrantedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return (permission, entity) in self.granted
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        return None
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [[entity for granted, entity in self.granted if granted is permission]]
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
@@ -45,8 +46,8 @@ class ClosedAccess:
         self.asked.append((principal, permission, entity))
         return False
 
-    def exact_places(self, principal: Principal, permission: Permission) -> Places | None:
-        return None
+    def patterns(self, principal: Principal, permission: Permission) -> Sequence[Collection[str]]:
+        return [()]
 
     def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False

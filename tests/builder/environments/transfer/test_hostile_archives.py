@@ -17,7 +17,7 @@ from builder.errors import ChannelNotAllowed, InputInvalid, PackageRefused, Poli
 from builder.locks.lock import Lock
 from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.errors import ConderyError, DigestMismatch, EnvironmentUnknown
 from tests.support.builder.services import make_channel, open_service
 from tests.support.builder.transfer.archives import (

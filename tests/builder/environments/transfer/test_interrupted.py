@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import PublishFailed
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.errors import EnvironmentUnknown, StorageFull
 from tests.support.builder.named import end_of, write_down
 from tests.support.builder.packages import Package

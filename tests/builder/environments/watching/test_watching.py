@@ -17,7 +17,7 @@ from builder.environments.watching.settings import Polling, WatchSettings
 from builder.environments.watching.watching import EnvironmentWatching, Pace
 from builder.service import BuilderService
 from storage.database.leases import Leases
-from storage.environments.scope import Scope
+from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import Cause, EnvironmentBuild
 from storage.environments.watching.watched import WatchedFile
 from tests.support.builder.packages import Package

@@ -1,0 +1,1 @@
+"""Lists of environments and builds: who sees what, filters, orders and pages."""
