@@ -64,6 +64,8 @@ class AccessToken:
     """What it is limited to; None for all that its owner may."""
     parent: str
     """The token that it was made with."""
+    primary_namespace: str | None
+    """That of whoever shows it and names none; None for the owner's own."""
     created: float
     expires: float | None
     revoked: float | None
@@ -119,11 +121,13 @@ class AccessTokens:
         expires: float | None = None,
         *,
         by: Actor,
+        primary_namespace: str | None = None,
         write: Callable[[AccessToken], str] | None = None,
     ) -> NewToken:
         """One for the account of `maker`, limited to `bindings`, until `expires` or as long as one may hold.
 
-        `write` makes the text of one that has to have another form. Raises AccessTokenInvalid.
+        `primary_namespace` gives no right there. `write` makes the text of one that has to have another form. Raises
+        AccessTokenInvalid.
         """
         if not maker.id:
             raise AccessTokenInvalid(f"{maker.name} has no account that an access token could belong to")
@@ -135,6 +139,7 @@ class AccessTokens:
             name=check_name(name),
             bindings=None if bindings is None else self._check_bindings(maker, bindings),
             parent=maker.token,
+            primary_namespace=primary_namespace,
             created=now,
             expires=await self._check_expires(maker, expires, now),
             revoked=None,
@@ -222,6 +227,16 @@ class AccessTokens:
         """When the token that was presented ends; None where none was."""
         limits = await self.find_limits(principal.token, principal.id) if principal.token else None
         return min(limit.expires for limit in limits) if limits else None
+
+    async def find_primary_namespace(self, principal: Principal) -> str | None:
+        """That of the token that was presented; None where none was, or it has none."""
+        if not principal.token:
+            return None
+        table = access_token
+        query = select(table.c.primary_namespace).where(table.c.id == principal.token, table.c.account == principal.id)
+        async with self._data.database.reading() as connection:
+            found: str | None = (await connection.execute(query)).scalar()
+        return found
 
     async def _visible(self, principal: Principal) -> frozenset[str] | None:
         """The ids that a limited token may know of; None where nothing limits. Raises CredentialsInvalid."""
@@ -349,6 +364,7 @@ def _write_row(token: AccessToken, text: str) -> Mapping[str, object]:
         "name": token.name,
         "hash": hash_of(text),
         "bindings": _write_bindings(token.bindings, token.parent),
+        "primary_namespace": token.primary_namespace,
         "created": token.created,
         "expires": token.expires,
     }
@@ -363,6 +379,7 @@ def _read_row(row: Any) -> AccessToken:
         name=row.name,
         bindings=bindings,
         parent=parent,
+        primary_namespace=row.primary_namespace,
         created=row.created,
         expires=row.expires,
         revoked=row.revoked,

@@ -82,9 +82,9 @@ async def _fill(store: Store, count: int) -> None:
     ]
     async with store.database.writing() as connection:
         await connection.execute(insert(namespace), names)
-        await connection.execute(insert(specification), [{**row, "sha256": "0" * 64}])
         await connection.execute(insert(lock_package), packages)
         await connection.execute(insert(environment), environments)
+        await connection.execute(insert(specification), [{**row, "environment": 1, "sha256": "0" * 64}])
         await connection.execute(insert(environment_build), builds)
 
 

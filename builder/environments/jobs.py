@@ -21,6 +21,8 @@ from storage.database.leases import Leases
 from storage.environments.upkeep import EnvironmentUpkeep
 from storage.environments.vocabulary import BuildStatus, Cause, Environment, EnvironmentBuild
 from storage.errors import ConderyError
+from storage.events.outbox import Record
+from storage.text import printable, redact
 
 log = structlog.get_logger(__name__)
 
@@ -28,18 +30,25 @@ LEASE = "jobs of environments"
 LOOK_SECONDS = 60.0
 LEASE_SECONDS = 180.0
 DAY = 86400.0
+LONGEST_REASON = 2000
+"""Characters of why an environment cannot be solved."""
 OURSELVES = "condery"
 """Who asks for builds that are nobody's wish."""
 
 
+Tell = Callable[[EnvironmentBuild, str], Record[None] | None]
+"""What a new alarm, a build and a reason, adds to its transaction."""
+
+
 @dataclass
 class EnvironmentJobs:
-    """`kept` is for how many seconds logs and locks of deleted builds stay."""
+    """`kept` is for how many seconds logs and locks of deleted builds stay; `tell` is asked about new alarms."""
 
     named: NamedEnvironments
     upkeep: EnvironmentUpkeep
     leases: Leases
     kept: float = 90 * DAY
+    tell: Tell | None = None
     _owner: str = field(default_factory=lambda: str(Owner.new()))
 
     @contextlib.asynccontextmanager
@@ -97,11 +106,16 @@ class EnvironmentJobs:
             if values.solve_every_hours is not None:
                 due[found.id] = time.time() - values.solve_every_hours * 3600.0
         for found in await self.upkeep.list_due(due):
+            # before: one that cannot be solved, or ends the process, is not tried again before its next time
             await self.upkeep.note_resolved(found.id)
+            reason = None
             try:
                 count += await self._solve_again(found)
             except BuilderError as error:
-                log.warning("cannot solve an environment again", environment=found.repository, reason=str(error))
+                reason = printable(redact(str(error)))[:LONGEST_REASON]
+                log.warning("cannot solve an environment again", environment=found.repository, reason=reason)
+            if reason != found.resolve_error:
+                await self.upkeep.note_resolve_error(found.id, reason)
         return count
 
     async def _solve_again(self, found: Environment) -> bool:
@@ -120,7 +134,8 @@ class EnvironmentJobs:
             after = builds[-1].id
             for build in builds:
                 reason = await self._find_refusal(build)
-                if await self.upkeep.set_alarm(build.id, reason):
+                record = self.tell(build, reason) if self.tell and reason is not None else None
+                if await self.upkeep.set_alarm(build.id, reason, record):
                     news += 1
                     if reason is not None:
                         log.warning(

@@ -29,7 +29,7 @@ async def get_permission(request: web.Request) -> web.StreamResponse:
     return answer_data(
         {
             "authenticated": principal.kind != "anonymous",
-            "primary_namespace": primary_namespace(principal),
+            "primary_namespace": await find_primary_namespace(request),
             "entity_permissions": {entity: sorted(permissions) for entity, permissions in granted.items()},
             "entity_roles": {entity: roles_of(permissions) for entity, permissions in granted.items()},
             "expiration": None if expires is None else datetime.fromtimestamp(expires, UTC).isoformat(),
@@ -37,7 +37,11 @@ async def get_permission(request: web.Request) -> web.StreamResponse:
     )
 
 
-def primary_namespace(principal: Principal) -> str:
+async def find_primary_namespace(request: web.Request) -> str:
+    """The namespace of a sender who names none: the token's, else the person's own."""
+    principal = request[PRINCIPAL]
+    if (found := await request.app[PARTS].tokens.access.find_primary_namespace(principal)) is not None:
+        return found
     return principal.name if principal.kind == "person" else PRIMARY
 
 

@@ -19,7 +19,7 @@ from auth.tokens.access_tokens import AccessToken
 from auth.tokens.api_tokens import write_api_token
 from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown
 from registry.api.documents import answer_data, answer_list, answer_message, read_object, read_text, read_texts
-from registry.api.permissions import primary_namespace
+from registry.api.permissions import find_primary_namespace
 from registry.api.schemas import TokenSort
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
@@ -58,6 +58,8 @@ async def make_token(request: web.Request) -> web.StreamResponse:
         read_texts(document, "bindings"),
         _read_time(document, "expires"),
         by=actor_of(request, request[PRINCIPAL]),
+        # what is made with a token writes where that does
+        primary_namespace=await request.app[PARTS].tokens.access.find_primary_namespace(request[PRINCIPAL]),
     )
     return answer_data({**made.token.to_json(), "token": made.text})
 
@@ -78,7 +80,7 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
     principal, tokens = request[PRINCIPAL], request.app[PARTS].tokens
     namespace = read_text(document, "primary_namespace")
     if namespace is None:
-        namespace = primary_namespace(principal)
+        namespace = await find_primary_namespace(request)
     elif not is_name(namespace):
         raise BodyInvalid("primary_namespace", f"{quote(namespace)} is no name of a namespace")
     roles = _read_role_bindings(document)
@@ -96,7 +98,9 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
     bindings = None if roles is None else [f"{entity}={role}" for entity, names in roles.items() for role in names]
     by = actor_of(request, principal)
     try:
-        made = await tokens.access.make(principal, "conda-store", bindings, expires, by=by, write=write)
+        made = await tokens.access.make(
+            principal, "conda-store", bindings, expires, by=by, primary_namespace=namespace, write=write
+        )
     except GrantExceeded as error:
         # conda-store's command line shows what a 400 says, and breaks on any other refusal
         raise AccessTokenInvalid(str(error)) from None

@@ -93,6 +93,8 @@ access_token = Table(
     Column("hash", HASH, nullable=False, unique=True),
     # its limits, a JSON list of `pattern=role`; null for everything that its owner may do
     Column("bindings", Text),
+    # the namespace of whoever shows it and names none; null for the account's own
+    Column("primary_namespace", NAME),
     Column("created", Float, nullable=False),
     Column("expires", Float),
     Column("revoked", Float),

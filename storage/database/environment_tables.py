@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from storage.database.tables import DIGEST, NAME, metadata
 
@@ -16,14 +28,17 @@ specification = Table(
     "specification",
     metadata,
     Column("id", Integer, primary_key=True),
-    # of everything below but the time: equal specifications are one row
-    Column("sha256", String(64), nullable=False, unique=True),
+    # whose it is: of another's, which may say the same, nobody is told the number or the time
+    Column("environment", Integer, ForeignKey("environment.id"), nullable=False),
+    # of everything below but the time: equal specifications of an environment are one row
+    Column("sha256", String(64), nullable=False),
     Column("name", ENVIRONMENT_NAME, nullable=False),
     # what clients see: {name, prefix, channels, dependencies, variables}, or {lockfile}
     Column("document", Text, nullable=False),
     # what is built of it, which the builder understands
     Column("request", Text, nullable=False),
     Column("created", Float, nullable=False),
+    UniqueConstraint("environment", "sha256"),
     sqlite_autoincrement=True,
 )
 
@@ -44,6 +59,8 @@ environment = Table(
     Column("created_by", String(255), nullable=False),
     # when it was last solved to see whether something has changed
     Column("resolved", Float),
+    # why that failed, in a sentence; null if it did not
+    Column("resolve_error", Text),
     # its row stays for its builds' logs and locks, by setting
     Column("deleted", Float),
     Index("uq_environment_alive_name", "namespace", "name", unique=True,

@@ -128,7 +128,7 @@ class Environments:
                 await connection.execute(
                     update(environment).where(environment.c.id == found).values(description=description)
                 )
-            specified = await self.ensure_specification(connection, wanted)
+            specified = await self.ensure_specification(connection, found, wanted)
             build = await self._insert_build(connection, found, specified, cause, by)
             if record is not None:
                 await record(connection, build)
@@ -349,14 +349,26 @@ class Environments:
         statement = insert(environment).values(**values).returning(environment.c.id)
         return int((await connection.execute(statement)).scalar_one())
 
-    async def ensure_specification(self, connection: AsyncConnection, wanted: NewSpecification) -> int:
+    async def ensure_specification(
+        self, connection: AsyncConnection, environment_id: int, wanted: NewSpecification
+    ) -> int:
+        """The one row of what is written down for an environment, which is never a row of another one."""
         document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
         request = json.dumps(wanted.request, sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(json.dumps([wanted.name, document, request]).encode()).hexdigest()
-        values = {"sha256": key, "name": wanted.name, "document": document, "request": request, "created": time.time()}
+        values = {
+            "environment": environment_id,
+            "sha256": key,
+            "name": wanted.name,
+            "document": document,
+            "request": request,
+            "created": time.time(),
+        }
         statement = self._database.insert(specification).values(**values)
         # updated, so that nobody deletes it who has seen that nothing needs it
-        statement = statement.on_conflict_do_update(index_elements=["sha256"], set_={"name": statement.excluded.name})
+        statement = statement.on_conflict_do_update(
+            index_elements=["environment", "sha256"], set_={"name": statement.excluded.name}
+        )
         return int((await connection.execute(statement.returning(specification.c.id))).scalar_one())
 
     async def _insert_build(
@@ -377,7 +389,12 @@ class Environments:
         await connection.execute(
             update(environment)
             .where(environment.c.id == environment_id)
-            .values(last_build=build_id, current_build=func.coalesce(environment.c.current_build, build_id))
+            .values(
+                last_build=build_id,
+                current_build=func.coalesce(environment.c.current_build, build_id),
+                # what is built now says itself whether it can be solved
+                resolve_error=None,
+            )
         )
         return await find_build(connection, build_id)
 

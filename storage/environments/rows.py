@@ -11,7 +11,7 @@ from storage.database.account_tables import namespace
 from storage.database.environment_tables import environment, environment_build, specification
 from storage.environments.vocabulary import BuildStatus, Cause, Environment, EnvironmentBuild, Specification
 
-_OF_ENVIRONMENT = tuple(each for each in environment.c if each.name not in ("deleted", "resolved"))
+_OF_ENVIRONMENT = tuple(each for each in environment.c if each.name != "deleted")
 _OF_BUILD = tuple(each for each in environment_build.c if each.name != "deleted")
 
 
@@ -49,4 +49,4 @@ def read_specification(row: Any) -> Specification:
     return Specification(row.id, row.name, row.sha256, json.loads(row.document), json.loads(row.request), row.created)
 
 
-SPECIFICATION_COLUMNS = tuple(specification.c)
+SPECIFICATION_COLUMNS = tuple(each for each in specification.c if each.name != "environment")

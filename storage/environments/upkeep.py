@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Table, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Table, and_, cast, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import lock_rows
@@ -23,6 +23,7 @@ from storage.database.environment_tables import (
 from storage.environments.publishing import lock_packages
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
+from storage.events.outbox import Record
 
 BATCH = 500
 """Rows that are read in one transaction."""
@@ -173,12 +174,13 @@ class EnvironmentUpkeep:
                 columns = (row.c.environment, row.c.specification, row.c.image_key, row.c.lock_key)
                 gone = (await connection.execute(delete(row).where(these).returning(*columns))).all()
                 await self._drop_unused(
-                    connection, environment, environment.c.id, row.c.environment, {each.environment for each in gone},
-                    environment.c.deleted.is_not(None),
-                )  # fmt: skip
-                await self._drop_unused(
                     connection, specification, specification.c.id, row.c.specification,
                     {each.specification for each in gone},
+                )  # fmt: skip
+                left = exists().where(specification.c.environment == environment.c.id)
+                await self._drop_unused(
+                    connection, environment, environment.c.id, row.c.environment, {each.environment for each in gone},
+                    environment.c.deleted.is_not(None), ~left,
                 )  # fmt: skip
                 await self._drop_unused(
                     connection, image, image.c.key, row.c.image_key, {each.image_key for each in gone} - {None}
@@ -227,9 +229,15 @@ class EnvironmentUpkeep:
 
     async def note_resolved(self, environment_id: int) -> None:
         """Record that an environment was solved now."""
+        await self._change(environment_id, resolved=time.time())
+
+    async def note_resolve_error(self, environment_id: int, reason: str | None) -> None:
+        """Record why the solve failed that was noted last, or that it did not."""
+        await self._change(environment_id, resolve_error=reason)
+
+    async def _change(self, environment_id: int, **values: Any) -> None:
         async with self._database.writing() as connection:
-            these = environment.c.id == environment_id
-            await connection.execute(update(environment).where(these).values(resolved=time.time()))
+            await connection.execute(update(environment).where(environment.c.id == environment_id).values(**values))
 
     # alarms
 
@@ -241,8 +249,11 @@ class EnvironmentUpkeep:
         async with self._database.reading() as connection:
             return [read_build(each) for each in await connection.execute(query.order_by(row.c.id).limit(BATCH))]
 
-    async def set_alarm(self, build_id: int, reason: str | None) -> bool:
-        """Record why a build is not to be used any more, or that it is; whether that is news."""
+    async def set_alarm(self, build_id: int, reason: str | None, record: Record[None] | None = None) -> bool:
+        """Record why a build is not to be used any more, or that it is; whether that is news.
+
+        `record` is run in the same transaction if there is a new reason: once, whoever else finds it at the same time.
+        """
         table = environment_alarm
         query = select(table.c.reason).where(table.c.build == build_id)
         async with self._database.reading() as connection:
@@ -250,16 +261,20 @@ class EnvironmentUpkeep:
         if known == reason:
             return False
         async with self._database.writing() as connection:
+            # it may be forgotten since it was found
+            row = environment_build
+            there = select(row.c.id).where(row.c.id == build_id).with_for_update(key_share=True)
+            if (await connection.execute(there)).first() is None:
+                return False
+            # or another process may have found it, too
+            if (await connection.execute(query)).scalar() == reason:
+                return False
             await connection.execute(delete(table).where(table.c.build == build_id))
             if reason is None:
                 return True
-            # it may be forgotten since it was found
-            row = environment_build
-            there = select(row.c.id).where(row.c.id == build_id).with_for_update(read=True, key_share=True)
-            if (await connection.execute(there)).first() is None:
-                return False
-            values = {"build": build_id, "reason": reason, "since": time.time()}
-            await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
+            await connection.execute(insert(table).values(build=build_id, reason=reason, since=time.time()))
+            if record is not None:
+                await record(connection, None)
         return True
 
     async def list_alarms(self) -> list[Alarm]:

@@ -76,6 +76,10 @@ class Environment:
     """The last one that was requested, whatever became of it."""
     created: float
     created_by: str
+    resolved: float | None = None
+    """When it was last solved by its schedule (UNIX seconds)."""
+    resolve_error: str | None = None
+    """Why that failed; None if it did not, or a build was asked for since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,10 @@ class Environment(Shape):
     """The last build that was asked for, whatever became of it."""
     created_on: Time
     created_by: str
+    solved_on: Time | None
+    """When it was last solved by its schedule (`solve_every_hours`)."""
+    solve_error: str | None
+    """Why that failed; null if it did not, or if a build was asked for since. It is tried again at its next time."""
 
 
 class Build(Shape):

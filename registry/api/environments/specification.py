@@ -18,7 +18,7 @@ from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from registry.access.rights import Found, check_anywhere, check_within
 from registry.api.documents import answer_data, read_flag, read_object, read_text
 from registry.api.environments.finding import named_of
-from registry.api.permissions import primary_namespace
+from registry.api.permissions import find_primary_namespace
 from registry.errors import BodyInvalid, Denied, NameInvalid, SpecificationRefused
 from registry.http.references import check_repository
 from registry.kinds.extended import check_extended
@@ -107,7 +107,7 @@ async def read_specification(request: web.Request, permission: Permission, *, ne
             raise BodyInvalid("specification", "it is missing; send the text of an environment file or a lock")
         name, description = read_text(document, "environment_name"), read_text(document, "environment_description")
         must_be_lock = read_flag(document, "is_lockfile")
-        namespace = read_text(document, "namespace") or primary_namespace(request[PRINCIPAL])
+        namespace = read_text(document, "namespace") or await find_primary_namespace(request)
         request.app[PARTS].namespaces.check(namespace)
         check_within(request, permission, namespace)
         named = named_of(request)

@@ -38,6 +38,8 @@ def write_environment(environment: Environment) -> dict[str, Any]:
         "last_build_id": environment.last_build,
         "created_on": write_time(environment.created),
         "created_by": environment.created_by,
+        "solved_on": write_time_or_null(environment.resolved),
+        "solve_error": environment.resolve_error,
     }
 
 

@@ -177,7 +177,7 @@ class EnvironmentImports:
         earlier: Sequence[int],
         by: str,
     ) -> int:
-        specified = await self._environments.ensure_specification(connection, build.specification)
+        specified = await self._environments.ensure_specification(connection, environment_id, build.specification)
         row = environment_build
         values = {
             "environment": environment_id,

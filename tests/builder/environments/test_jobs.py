@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from sqlalchemy import update
 
 from builder.environments.jobs import EnvironmentJobs
 from builder.environments.life import NamedEnvironments
+from builder.locks.lock import Lock
 from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
 from storage.database.engine import Database
 from storage.database.environment_tables import environment, environment_build
 from storage.database.leases import Leases
 from storage.environments.upkeep import EnvironmentUpkeep
-from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild
+from storage.environments.vocabulary import BuildStatus, Cause, Environment, EnvironmentBuild
 from storage.errors import EnvironmentBuildUnknown
 from tests.support.builder.named import end_of, write_down
 from tests.support.builder.packages import Package
@@ -38,6 +40,19 @@ class Place:
     async def make(self, *specs: str) -> EnvironmentBuild:
         build = await self.named.create("team", "science", write_down(self.service, *specs), by="ann")
         return await end_of(self.named, build)
+
+    async def come_later(self) -> None:
+        """As if it were years later: every environment is due, and no solve is remembered."""
+        async with self.database.writing() as connection:
+            await connection.execute(update(environment).values(resolved=None, created=1.0))
+            await connection.exec_driver_sql("UPDATE resolution SET solved = 1.0")
+
+    async def find(self) -> Environment:
+        return await self.named.store.environments.find("team", "science")
+
+    async def set_rules(self, rules: str) -> None:
+        async with self.database.writing() as connection:
+            await connection.exec_driver_sql(f"UPDATE namespace SET policy = '{rules}'")
 
     async def exists(self, build: EnvironmentBuild) -> bool:
         try:
@@ -96,25 +111,88 @@ async def test_an_environment_that_asks_for_it_is_built_when_its_lock_would_be_a
         await place.named.store.settings.change({"solve_every_hours": 1}, "team", "science")
         first = await place.make("one")
         assert await place.jobs.solve_again() == 0
-
-        async def come_later() -> None:
-            async with place.database.writing() as connection:
-                await connection.execute(update(environment).values(resolved=None, created=1.0))
-            async with place.database.writing() as connection:
-                await connection.exec_driver_sql("UPDATE resolution SET solved = 1.0")
-
-        await come_later()
+        await place.come_later()
         assert await place.jobs.solve_again() == 0
         await make_channel(place.channel, [Package("one", version="99"), Package("two")])
-        await come_later()
+        await place.come_later()
         async with asyncio.timeout(60):
             while await place.jobs.solve_again() == 0:
-                await come_later()
+                await place.come_later()
         found = await place.named.store.environments.find("team", "science")
         assert found.last_build is not None
         again = await end_of(place.named, await place.named.store.builds.find(found.last_build))
         assert (again.status, again.cause, again.is_current) == (BuildStatus.COMPLETED, Cause.SCHEDULE, True)
         assert again.lock_key != first.lock_key
+
+
+def date_package(channel: Path, version: str, **dates: int) -> None:
+    """Say of each `one` of this version when it was built, and when the channel indexed it (CEP 47)."""
+    for index in channel.glob("*/repodata.json"):
+        document = json.loads(index.read_text())
+        for found in document["packages.conda"].values():
+            if (found["name"], found["version"]) == ("one", version):
+                found |= dates
+        index.write_text(json.dumps(document))
+        # other forms of the index, which would say something else
+        for other in index.parent.glob("repodata*.zst"):
+            other.unlink()
+
+
+async def test_a_scheduled_solve_waits_until_the_channel_has_had_a_package_for_the_cooldown(tmp_path: Path) -> None:
+    """By the channel's clock, where it has one: whoever builds a package may write any date into it."""
+    now = int(time.time())
+    async with placed(tmp_path) as place:
+        await place.named.store.settings.change({"solve_every_hours": 1, "cooldown_days": 7}, "team", "science")
+        first = await place.make("one")
+        await make_channel(place.channel, [Package("one"), Package("one", version="99"), Package("two")])
+        date_package(place.channel, "99", timestamp=1_600_000_000_000, indexed_timestamp=(now - 86_400) * 1000)
+        for _ in range(2):
+            await place.come_later()
+            assert await place.jobs.solve_again() == 0
+        assert (await place.find()).last_build == first.id
+        date_package(place.channel, "99", indexed_timestamp=(now - 8 * 86_400) * 1000)
+        async with asyncio.timeout(60):
+            while await place.jobs.solve_again() == 0:
+                await place.come_later()
+        last = (await place.find()).last_build
+        assert last is not None
+        again = await end_of(place.named, await place.named.store.builds.find(last))
+        assert again.lock_key not in (None, first.lock_key)
+        lock = await place.service.builder.catalog.locks.find(again.lock_key or "")
+        assert {each.version for group in Lock.from_json(lock or {}).packages.values() for each in group} == {"99"}
+
+
+async def test_a_scheduled_solve_that_fails_says_why_and_waits_for_its_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with placed(tmp_path) as place:
+        await place.named.store.settings.change({"solve_every_hours": 1}, "team", "science")
+        build = await place.make("one")
+        solved: list[int] = []
+
+        async def has_news(named: NamedEnvironments, found: EnvironmentBuild) -> bool:
+            solved.append(found.id)
+            return await ask(named, found)
+
+        ask = NamedEnvironments.has_news
+        monkeypatch.setattr(NamedEnvironments, "has_news", has_news)
+        await place.set_rules('{"denied_packages": ["one"]}')
+        await place.come_later()
+        for _ in range(3):
+            assert await place.jobs.solve_again() == 0
+        assert solved == [build.id]
+        failed = await place.find()
+        assert failed.resolved is not None
+        assert failed.resolve_error is not None
+        assert "one" in failed.resolve_error
+        assert (failed.current_build, failed.last_build) == (build.id, build.id)
+        await place.set_rules("{}")
+        await place.come_later()
+        assert await place.jobs.solve_again() == 0
+        assert (len(solved), (await place.find()).resolve_error) == (2, None)
+        await place.upkeep.note_resolve_error(failed.id, "old news")
+        await place.make("two")
+        assert (await place.find()).resolve_error is None
 
 
 async def test_current_builds_that_hold_what_is_denied_raise_an_alarm(
@@ -123,13 +201,11 @@ async def test_current_builds_that_hold_what_is_denied_raise_an_alarm(
     async with placed(tmp_path) as place:
         build = await place.make("one")
         assert await place.jobs.find_alarms() == 0
-        async with place.database.writing() as connection:
-            await connection.exec_driver_sql("""UPDATE namespace SET policy = '{"denied_packages": ["one"]}'""")
+        await place.set_rules('{"denied_packages": ["one"]}')
         assert await place.jobs.find_alarms() == 1
         [alarm] = await place.upkeep.list_alarms()
         assert (alarm.build.id, "one" in alarm.reason) == (build.id, True)
         assert await place.jobs.find_alarms() == 0
-        async with place.database.writing() as connection:
-            await connection.exec_driver_sql("UPDATE namespace SET policy = '{}'")
+        await place.set_rules("{}")
         assert await place.jobs.find_alarms() == 1
         assert await place.upkeep.list_alarms() == []

@@ -72,6 +72,22 @@ async def test_it_is_limited_to_its_role_bindings(ask: Pusher, alice: dict[str, 
     assert await statuses(ask, token) == [200, 200, 403, 403]
 
 
+async def test_its_primary_namespace_is_that_of_what_is_made_with_it(ask: Pusher, alice: dict[str, str]) -> None:
+    async def primary(headers: dict[str, str]) -> str:
+        answer = await ask.request("GET", "/api/v1/permission/", headers=headers)
+        return str(json.loads(answer.body)["data"]["primary_namespace"])
+
+    token = dict(bearer(await make(ask, alice, primary_namespace="team", role_bindings={"team/*": ["viewer"]})))
+    assert (await primary(token), await primary(alice)) == ("team", "alice")
+    # also of tokens that are made with it, in either form, and say nothing else
+    assert await primary(dict(bearer(await make(ask, token)))) == "team"
+    assert await primary(dict(bearer(await make(ask, token, primary_namespace="lab")))) == "lab"
+    ours = await ask.request("POST", TOKENS, headers=token, json={"name": "ours"})
+    assert await primary(dict(bearer(json.loads(ours.body)["data"]["token"]))) == "team"
+    own = await ask.request("POST", TOKENS, headers=alice, json={"name": "own"})
+    assert await primary(dict(bearer(json.loads(own.body)["data"]["token"]))) == "alice"
+
+
 async def test_it_grants_nothing_that_its_maker_lacks(ask: Pusher, alice: dict[str, str]) -> None:
     for bindings in ({"other/*": ["editor"]}, {"*/*": ["admin"]}, {"secret/*": ["viewer"]}):
         answer = await ask.request("POST", TOKENS, headers=alice, json={"role_bindings": bindings})

@@ -167,6 +167,54 @@ async def test_builds_of_environments_of_before_they_kept_their_images(empty_url
         await database.close()
 
 
+async def test_specifications_of_before_they_belonged_to_one_environment(empty_url: str) -> None:
+    """Each environment gets a row of its own, as old as its first build; what nothing is built of goes."""
+    environment = (
+        "INSERT INTO environment (id, namespace, name, repository, created, created_by) "
+        "VALUES (:id, :namespace, 'e', :repository, 1.0, 'ann')"
+    )
+    build = (
+        "INSERT INTO environment_build (id, environment, specification, status, cause, scheduled, created_by) "
+        "VALUES (:id, :environment, :specification, 'COMPLETED', 'REQUEST', :scheduled, 'ann')"
+    )
+    rows: list[tuple[str, dict[str, object]]] = [
+        (
+            "INSERT INTO specification (sha256, name, document, request, created) "
+            "VALUES (:sha256, 'e', '{}', '{}', :created)",
+            {"sha256": f"s{number}", "created": float(number)},
+        )
+        for number in (1, 2, 3)
+    ]
+    rows += [
+        (environment, {"id": number, "namespace": f"n{number}", "repository": f"n{number}/e"}) for number in (1, 2)
+    ]
+    uses = [(1, 1, 1, 5.0), (2, 2, 1, 9.0), (3, 2, 1, 8.0), (4, 1, 2, 7.0)]
+    for number, owner, specified, at in uses:
+        rows.append((build, {"id": number, "environment": owner, "specification": specified, "scheduled": at}))
+    fill_at(empty_url, "0018", rows)
+    migrate(empty_url)
+    query = text(
+        "SELECT b.id, s.environment, s.sha256, s.created, s.id AS specification FROM environment_build AS b "
+        "JOIN specification AS s ON s.id = b.specification ORDER BY b.id"
+    )
+    engine = create_engine(empty_url.replace("+aiosqlite", ""))
+    with engine.connect() as connection:
+        found = connection.execute(query).all()
+        assert [tuple(row)[:4] for row in found] == [
+            (1, 1, "s1", 1.0), (2, 2, "s1", 8.0), (3, 2, "s1", 8.0), (4, 1, "s2", 2.0),
+        ]  # fmt: skip
+        assert found[1].specification == found[2].specification > 3
+        assert connection.execute(text("SELECT count(*) FROM specification")).scalar() == 3
+        connection.rollback()
+    engine.dispose()
+    downgrade(empty_url, "0018")
+    with engine.connect() as connection:
+        again = text("SELECT id, specification FROM environment_build ORDER BY id")
+        assert [tuple(row) for row in connection.execute(again)] == [(1, 1), (2, 1), (3, 1), (4, 2)]
+    engine.dispose()
+    migrate(empty_url)
+
+
 def downgrade(url: str, revision: str) -> None:
     from alembic import command
 

@@ -50,10 +50,23 @@ async def test_a_later_build_is_the_last_but_not_the_current_one(named: Named) -
     assert len({each.job_key for each in (first, second, third)}) == 3
 
 
-async def test_equal_specifications_are_one_row(named: Named) -> None:
-    builds = [await named.ask(), await named.ask(), await named.ask(name="other"), await named.ask("scipy")]
+async def test_equal_specifications_of_an_environment_are_one_row(named: Named) -> None:
+    builds = [await named.ask(), await named.ask(), await named.ask("scipy")]
     assert len({each.specification for each in builds}) == 2
     assert await named.content.count(specification) == 2
+
+
+async def test_an_equal_specification_elsewhere_is_another_one(named: Named) -> None:
+    """Its number and its time tell nothing of what somebody else has asked for, or had before it was deleted."""
+    first = await named.ask()
+    await named.content.change(specification, created=1.0)
+    elsewhere = await named.ask(namespace="lab")
+    await named.store.environments.delete("team", "science")
+    again = await named.ask()
+    found = await named.store.builds.find_specifications([first.specification, elsewhere.specification])
+    assert len({first.specification, elsewhere.specification, again.specification}) == 3
+    assert found[first.specification].sha256 == found[elsewhere.specification].sha256
+    assert found[elsewhere.specification].created > 1.0
 
 
 async def test_what_is_recorded_with_a_request_is_undone_with_it(named: Named) -> None:

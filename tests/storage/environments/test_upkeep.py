@@ -8,6 +8,7 @@ import time
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.environment_tables import (
     environment,
@@ -19,7 +20,8 @@ from storage.database.environment_tables import (
 )
 from storage.environments import upkeep
 from storage.environments.vocabulary import EnvironmentBuild
-from storage.errors import EnvironmentProblem
+from storage.errors import EnvironmentProblem, EnvironmentUnknown
+from storage.events.outbox import Record
 from tests.support.storage.environments import Named, lock_of
 
 # on disk
@@ -215,6 +217,34 @@ async def test_alarms_are_about_current_builds(named: Named) -> None:
     assert await named.upkeep.set_alarm(first.id, None)
     assert not await named.upkeep.set_alarm(first.id, None)
     assert await reasons(named) == []
+
+
+async def test_what_a_new_alarm_adds_is_added_once(named: Named) -> None:
+    """Whoever finds it at the same time, and however often: for each reason, and again after there was none."""
+    build = await named.make("one")
+    told: list[str] = []
+
+    def telling(reason: str) -> Record[None]:
+        async def record(_connection: AsyncConnection, _: None) -> None:
+            told.append(reason)
+
+        return record
+
+    async def find(reason: str) -> None:
+        await asyncio.gather(*(named.upkeep.set_alarm(build.id, reason, telling(reason)) for _ in range(4)))
+
+    for reason in ("It has numpy.", "It has numpy.", "It has scipy."):
+        await find(reason)
+    await named.upkeep.set_alarm(build.id, None)
+    await find("It has scipy.")
+    assert told == ["It has numpy.", "It has scipy.", "It has scipy."]
+
+    async def fail(_connection: AsyncConnection, _: None) -> None:
+        raise EnvironmentUnknown("team", "no")
+
+    with pytest.raises(EnvironmentUnknown):
+        await named.upkeep.set_alarm(build.id, "It is old.", fail)
+    assert await reasons(named) == [(build.id, "It has scipy.")]
 
 
 async def test_alarms_of_what_is_deleted_go(named: Named) -> None:
