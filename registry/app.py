@@ -73,7 +73,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 vault=vault,
             ) as opened,
             in_background(store.environments.environments.names.follow()),
-            keeping_environments(settings, store, service),
+            keeping_environments(settings, store, service, notifier),
             watching_files(settings, store, service),
             collecting(settings, store),
             keeping(store.reserve),

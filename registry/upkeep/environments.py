@@ -17,6 +17,7 @@ from builder.environments.watching.watching import OURSELVES, EnvironmentWatchin
 from builder.service import BuilderService
 from registry.access.names import names_of
 from registry.settings.model import Settings
+from registry.webhooks.notifier import Notifier
 from storage.database.leases import Leases
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.layout import DataDirectory
@@ -44,13 +45,16 @@ async def watching_files(settings: Settings, store: Store, service: BuilderServi
 
 
 @contextlib.asynccontextmanager
-async def keeping_environments(settings: Settings, store: Store, service: BuilderService) -> AsyncIterator[None]:
-    """Do the jobs of environments, and keep their directories, while the block runs."""
+async def keeping_environments(
+    settings: Settings, store: Store, service: BuilderService, notifier: Notifier | None = None
+) -> AsyncIterator[None]:
+    """Do the jobs of environments, and keep their directories, while the block runs; webhooks are told of alarms."""
     if service.environments is None:
         yield
         return
     upkeep, leases = store.environments.upkeep, Leases(store.database)
-    jobs = EnvironmentJobs(service.environments, upkeep, leases, settings.upkeep.deleted_retention)
+    tell = notifier.alarm_recorder if notifier else None
+    jobs = EnvironmentJobs(service.environments, upkeep, leases, settings.upkeep.deleted_retention, tell)
     builder, data = service.builder, DataDirectory(settings.data_directory)
     limits = ArchiveLimits(settings.builder.max_expanded, settings.builder.max_ratio, settings.builder.max_paths)
     async with (

@@ -2,7 +2,8 @@
 
 Its package `notifications` and its page "Work with notifications" specify the format: an envelope of events, each with
 an `action`, its `target`, the `request` and `actor` that caused it, and its `source`. In addition to its actions there
-is `build`, for on-demand images and files; such an event has no request, and a `build` object instead.
+is `build`, for on-demand images and files, and `alarm`, for environments whose current build holds what is denied; such
+an event has no request, and a `build` or `alarm` object instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from builder.queue.ended import EndedBuild
 from registry.webhooks.webhook import Action
 from storage.digest import Descriptor, Digest
+from storage.environments.vocabulary import EnvironmentBuild
 from storage.text import redact
 
 MEDIA_TYPE = "application/vnd.docker.distribution.events.v2+json"
@@ -146,16 +148,27 @@ def build_event(event_id: str, build: EndedBuild, base_url: str | None, source: 
     }
     if build.failure:
         told |= {"error": build.failure.kind, "message": redact(build.failure.message)}
+    return {**_unasked("build", event_id, target.to_json(build.repository, base_url), source), "build": told}
+
+
+def alarm_event(event_id: str, build: EnvironmentBuild, reason: str, source: Source) -> dict[str, Any]:
+    """The rules of now refuse what an environment's current build holds."""
+    told = {"environment": f"{build.namespace}/{build.name}", "build": build.id, "reason": redact(reason)}
+    target = EventTarget(tag=str(build.id)).to_json(build.repository, None)
+    return {**_unasked("alarm", event_id, target, source), "alarm": told}
+
+
+def _unasked(action: Action, event_id: str, target: dict[str, Any], source: Source) -> dict[str, Any]:
+    """An event that no request caused."""
     return {
         "id": event_id,
         "timestamp": timestamp(time.time()),
-        "action": "build",
-        "target": target.to_json(build.repository, base_url),
+        "action": action,
+        "target": target,
         # decoders expect these fields
         "request": {"id": "", "method": "", "useragent": ""},
         "actor": {},
         "source": source.to_json(),
-        "build": told,
     }
 
 

@@ -16,9 +16,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.queue.ended import EndedBuild
-from registry.webhooks.events import Cause, EventIds, EventTarget, Source, build_event, request_event
+from registry.webhooks.events import Cause, EventIds, EventTarget, Source, alarm_event, build_event, request_event
 from registry.webhooks.webhook import Action, Webhook
 from storage.background import in_background
+from storage.environments.vocabulary import EnvironmentBuild
 from storage.errors import StorageError
 from storage.events.outbox import Event, Outbox, Record, insert_events
 
@@ -95,6 +96,18 @@ class Notifier:
             event_id = self._ids.new()
             document = build_event(event_id, ended, self._public_url, self._source)
             await insert_events(connection, self._address("build", ended.repository, event_id, document))
+
+        return record
+
+    def alarm_recorder(self, build: EnvironmentBuild, reason: str) -> Record[None] | None:
+        """The same for a current build of an environment that the rules refuse."""
+        if not self.wants("alarm", build.repository):
+            return None
+
+        async def record(connection: AsyncConnection, _result: None) -> None:
+            event_id = self._ids.new()
+            document = alarm_event(event_id, build, reason, self._source)
+            await insert_events(connection, self._address("alarm", build.repository, event_id, document))
 
         return record
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from storage.glob import glob
 
-Action = Literal["push", "mount", "pull", "delete", "build"]
+Action = Literal["push", "mount", "pull", "delete", "build", "alarm"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 _ADDRESS = re.compile(r"https?://[^/@?#\s]+(?:[/?][^#\s]*)?")

@@ -11,6 +11,7 @@ from registry.cli.commands.accounts.opening import by
 from registry.cli.environments.shown import (
     BuildQuery,
     EnvironmentQuery,
+    ShownAlarm,
     ShownBuild,
     ShownEnvironment,
     ShownPackage,
@@ -101,6 +102,10 @@ class Here:
         paging = Paging(sort="namespace")
         found = await self.store.environments.environments.list_all(_everything(), which, paging)
         return [show_environment(each) for each in found.items]
+
+    async def list_alarms(self) -> Sequence[ShownAlarm]:
+        found = await self.store.environments.upkeep.list_alarms()
+        return [ShownAlarm(_name(each.build), each.build.id, each.reason, each.since) for each in found]
 
     async def find_build(self, build: int) -> ShownBuild:
         return show_build(await self.store.environments.builds.find(build))
@@ -205,13 +210,19 @@ def show_environment(found: Environment) -> ShownEnvironment:
         found.last_build or 0,
         found.created,
         found.created_by,
+        found.resolved,
+        found.resolve_error,
     )
+
+
+def _name(build: EnvironmentBuild) -> str:
+    return f"{build.namespace}/{build.name}"
 
 
 def show_build(found: EnvironmentBuild) -> ShownBuild:
     return ShownBuild(
         found.id,
-        f"{found.namespace}/{found.name}",
+        _name(found),
         found.status,
         found.status_info or "",
         found.size,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from registry.cli.environments.shown import (
         BuildQuery,
         EnvironmentQuery,
+        ShownAlarm,
         ShownBuild,
         ShownEnvironment,
         ShownPackage,
@@ -54,6 +55,10 @@ class Place(Protocol):
     async def find(self, namespace: str, name: str) -> ShownEnvironment: ...
 
     async def list_environments(self, query: EnvironmentQuery) -> Sequence[ShownEnvironment]: ...
+
+    async def list_alarms(self) -> Sequence[ShownAlarm]:
+        """The current builds that hold what is denied now, the oldest alarm first."""
+        ...
 
     async def find_build(self, build: int) -> ShownBuild: ...
 

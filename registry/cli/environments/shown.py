@@ -22,6 +22,9 @@ class ShownEnvironment:
     last_build: int
     created: float
     created_by: str
+    solved: float | None = None
+    """When it was last solved by its schedule."""
+    solve_error: str | None = None
 
     @property
     def full_name(self) -> str:
@@ -37,6 +40,27 @@ class ShownEnvironment:
             "last_build": self.last_build,
             "created": iso(self.created),
             "created_by": self.created_by,
+            "solved": None if self.solved is None else iso(self.solved),
+            "solve_error": self.solve_error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAlarm:
+    """A current build that holds what is denied."""
+
+    environment: str
+    """`namespace/name`"""
+    build: int
+    reason: str
+    since: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "environment": self.environment,
+            "build": self.build,
+            "reason": self.reason,
+            "since": iso(self.since),
         }
 
 

@@ -12,6 +12,7 @@ from registry.cli.environments.shown import (
     COMPLETED,
     BuildQuery,
     EnvironmentQuery,
+    ShownAlarm,
     ShownBuild,
     ShownEnvironment,
     ShownPackage,
@@ -72,6 +73,18 @@ class There:
             named["packages"] = query.packages
         rows, _ = await self.client.ask_list("environment", {**named, "sort_by": "namespace"})
         return [self._show_environment(each) for each in rows]
+
+    async def list_alarms(self) -> Sequence[ShownAlarm]:
+        rows, _ = await self.client.ask_list("alarm", {})
+        return [
+            ShownAlarm(
+                f"{each.text('namespace')}/{each.text('environment')}",
+                each.number("build_id"),
+                each.text("reason"),
+                each.time("since"),
+            )
+            for each in rows
+        ]
 
     async def find_build(self, build: int) -> ShownBuild:
         answer = (await self.client.ask("GET", f"build/{build}")).inner("data")
@@ -141,6 +154,9 @@ class There:
             found.number("last_build_id"),
             found.time("created_on"),
             found.text("created_by"),
+            # a server of before says nothing of it
+            found.time_or_none("solved_on"),
+            found.text_or_none("solve_error"),
         )
         self._names[found.number("id")] = shown.full_name
         return shown

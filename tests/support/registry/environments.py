@@ -29,12 +29,13 @@ from registry.app import create_app
 from registry.http.settings import HttpSettings
 from registry.parts import PARTS, Parts
 from registry.settings.model import Settings
+from registry.webhooks.settings import WebhookSettings
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 from tests.support.auth.opened import CHEAP
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
-from tests.support.registry.people import PASSWORD, basic
+from tests.support.registry.people import PASSWORD, basic, bearer
 from tests.support.servers.channel_server import ChannelServer
 
 BY = Actor.operator()
@@ -75,6 +76,10 @@ class Place:
         """The same place for somebody else."""
         headers = NOBODY if name is None else basic(name, PASSWORD)
         return replace(self, headers=headers)
+
+    def with_token(self, text: str) -> Place:
+        """The same place for whoever shows an access token."""
+        return replace(self, headers=bearer(text))
 
     @property
     def named(self) -> NamedEnvironments:
@@ -125,6 +130,7 @@ async def serving_environments(
     watch: tuple[str, ...] = (),
     database: str | None = None,
     served: bool = False,
+    webhooks: tuple[str, ...] = (),
     **builder: Any,
 ) -> AsyncIterator[Place]:
     """A server for `people`, whose bindings these are; requests are the first one's. A `served` channel has its own."""
@@ -135,7 +141,9 @@ async def serving_environments(
     access = AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",), roles=roles)
     async with ChannelServer(directory / "channel") if served else contextlib.nullcontext() as server:
         url = server.url if server else channel
-        async with _open(directory, url, people, access, watching, read_only, database, builder) as place:
+        async with _open(
+            directory, url, people, access, watching, WebhookSettings(webhooks=webhooks), read_only, database, builder
+        ) as place:
             try:
                 yield replace(place, server=server)
             finally:
@@ -150,6 +158,7 @@ async def _open(
     people: Mapping[str, Sequence[str]],
     access: AccessSettings,
     watching: WatchSettings,
+    webhook: WebhookSettings,
     read_only: bool,
     database: str | None,
     builder: Mapping[str, Any],
@@ -159,6 +168,7 @@ async def _open(
         http=HttpSettings(answer_within=5.0),
         access=access,
         watching=watching,
+        webhook=webhook,
         builder=BuilderSettings(**values),
         storage=StorageSettings(data_directory=directory / "data", database=database),
         upkeep=UpkeepSettings(read_only=read_only),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from registry.cli.commands.environments.changing import delete, rollback
-from registry.cli.commands.environments.showing import list_environments, show
+from registry.cli.commands.environments.showing import alarms, list_environments, show
 from registry.cli.commands.environments.transferring import export, import_environment
 from registry.cli.commands.environments.watching import watch
 from registry.cli.commands.environments.writing import create, update
@@ -26,5 +26,6 @@ for name, command in {
     "export": export,
     "import": import_environment,
     "watch": watch,
+    "alarms": alarms,
 }.items():
     app.command(name, cls=Command)(command)

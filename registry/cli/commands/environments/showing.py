@@ -1,4 +1,4 @@
-"""`condery env list` and `condery env show`."""
+"""`condery env list`, `condery env show` and `condery env alarms`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from registry.cli.environments.description import DescribedEnvironment
     from registry.cli.environments.place import Place
-    from registry.cli.environments.shown import ShownEnvironment
+    from registry.cli.environments.shown import ShownAlarm, ShownEnvironment
 
 STATUSES = ("QUEUED", "BUILDING", "COMPLETED", "FAILED", "CANCELED")
 
@@ -103,11 +103,28 @@ def show(
         _print(found)
 
 
+@takes_settings("storage", "log")
+def alarms(loaded: LoadedSettings, json: AsJson = False, server: Server = None, insecure: Insecure = False) -> None:
+    """List the current builds that hold what the rules deny now. A server looks through all once a minute."""
+
+    async def work(place: Place) -> Sequence[ShownAlarm]:
+        return await place.list_alarms()
+
+    found = work_at(loaded, server, insecure, work)
+    if json:
+        echo_json([each.to_json() for each in found])
+        return
+    rows = [(each.environment, each.build, moment(each.since), each.reason) for each in found]
+    show_list(("environment", "build", "since", "reason"), rows, json=False, empty="there are none")
+
+
 def _print(found: DescribedEnvironment) -> None:
     shown, current = found.environment, found.current
     echo(shown.full_name + (f": {shown.description}" if shown.description else ""))
     echo(f"made {moment(shown.created)} by {shown.created_by}")
     echo(f"current build: {current.id}, {current.status}" + (f" ({current.info})" if current.info else ""))
+    if shown.solve_error and shown.solved is not None:
+        echo(f"it could not be solved again by its schedule at {moment(shown.solved)}: {shown.solve_error}")
     echo(f"pull it:  docker pull {found.image}")
     if current.is_complete:
         echo(f"          docker pull {found.image}:{current.id}   (this build, whatever the current one is)")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import sqlite3
 
 import pytest
 
+from storage.layout import DataDirectory
 from tests.support.registry.shell import Shell
 from tests.support.rooms import ROOT
 from tests.support.server import StartServer
@@ -24,8 +27,11 @@ ELSEWHERE = ("--server", "--install-completion")
 def test_every_command_of_the_page_works(
     shell: Shell, start_server: StartServer, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = shell.directory / "data"
     if where == "there":
-        monkeypatch.setenv("CONDERY_SERVER", start_server("--channels", shell.channel, *FLAGS).address)
+        server = start_server("--channels", shell.channel, *FLAGS)
+        data = server.data_dir
+        monkeypatch.setenv("CONDERY_SERVER", server.address)
     builds = 0
     for words in COMMANDS:
         if set(words) & set(ELSEWHERE):
@@ -42,6 +48,18 @@ def test_every_command_of_the_page_works(
             line += " --server="
         shell(line)
     assert builds == 6
+    assert shell.json("env alarms") == []
+    database = sqlite3.connect(DataDirectory(data).database)
+    with contextlib.closing(database), database:
+        database.execute(
+            "INSERT INTO environment_alarm SELECT id, 'It holds one.', 1.0 FROM environment_build WHERE id IN "
+            "(SELECT current_build FROM environment WHERE name = 'pinned' AND deleted IS NULL)"
+        )
+    [alarm] = shell.json("env alarms")
+    assert (alarm["environment"], alarm["reason"], alarm["since"]) == (
+        "default/pinned", "It holds one.", "1970-01-01T00:00:01Z",
+    )  # fmt: skip
+    assert "It holds one." in shell("env alarms").stdout
     assert shell.json("env show pinned")["current"]["status"] in ("COMPLETED", "QUEUED", "BUILDING")
 
 
