@@ -34,6 +34,7 @@
         ├── TooManyBuilds          the caller, or all together, have too many builds under way
         │   └── TooManyNewBuilds
         ├── WorkerLost             a worker process died in every attempt
+        ├── BuildGivenUp           the server itself died in every attempt
         ├── MemoryLimit            work that needs more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
         │   └── WheelsUnavailable
@@ -267,6 +268,17 @@ class WorkerLost(BuilderError):
             f"the worker process died while {doing}; try again, and tell the administrator if it happens again"
         )
         self.doing = doing
+
+
+class BuildGivenUp(BuilderError):
+    transient = True
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(
+            f"the server stopped {deaths} times while it worked on this build, so the build is not begun again by "
+            "itself; ask for it again, and tell the administrator: the server's log and the system's say why it stopped"
+        )
+        self.deaths = deaths
 
 
 class MemoryLimit(BuilderError):

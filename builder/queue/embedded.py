@@ -21,9 +21,9 @@ from builder.errors import (
     BuildCanceled,
     BuilderError,
     BuildFailed,
+    BuildGivenUp,
     TooManyBuilds,
     TooManyNewBuilds,
-    WorkerLost,
 )
 from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
@@ -49,7 +49,9 @@ RESUME_SECONDS = 15.0
 """How often a server looks for builds that nobody works on and nobody here has requested again."""
 RETRY_SECONDS = 0.2
 MOST_ATTEMPTS = 5
-"""A build that was started this often, and took its process down each time, is given up."""
+"""A build that was worked on this often, and took its process down each time, is given up.
+
+Builds that only waited for a turn when their process died are not blamed."""
 
 Run = Callable[[Job], Awaitable[str]]
 """Does a job. When it returns the result's key, the result is in the stores."""
@@ -123,7 +125,7 @@ class EmbeddedQueue:
                 continue
             # it may have ended since it was read, and somebody may request it while it is being taken
             if await self._builds.take(row, str(self._owner)) and row.key not in self._flights:
-                log.info("build resumed", build=row.id, attempt=row.attempts + 1)
+                log.info("build resumed", build=row.id, deaths=count_deaths(row))
                 self._begin(Flight(job, Claim(priority=row.priority)), row)
 
     def _is_left(self, row: BuildRow) -> bool:
@@ -316,8 +318,8 @@ class EmbeddedQueue:
         flight.is_ours = True
         bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.match_specs())
         try:
-            if count_deaths(row) >= MOST_ATTEMPTS:
-                raise WorkerLost("building this image, in every attempt")
+            if (deaths := count_deaths(row)) >= MOST_ATTEMPTS:
+                raise BuildGivenUp(deaths)
             async with self._turn(job):
                 await self._builds.set_building(row.id, self._record_beginning(job))
                 completed = CompletedBuild(row.id, await self._run(job))

@@ -25,11 +25,11 @@ def read_job(row: BuildRow) -> Job | None:
 
 
 def count_deaths(row: BuildRow) -> int:
-    """Count the processes that a build took down, by its row before it was taken.
+    """Count the processes that died while they worked on a build, by its row before it was taken.
 
-    A process that let it go did not die.
+    A process that let it go did not die, and one for which it only waited does not count.
     """
-    return row.attempts if row.owner else row.attempts - 1
+    return row.attempts - 1 + (bool(row.owner) and row.status == "BUILDING")
 
 
 def is_dead(row: BuildRow, us: Owner) -> bool:

@@ -43,6 +43,7 @@ class BuildRow:
     """Empty if the owner has released the build for another to take."""
     heartbeat: float
     attempts: int
+    """One more than the owners that died while they worked on it."""
     created: float
     ended: float | None
     error_kind: str | None
@@ -141,15 +142,19 @@ class Builds:
             return [_build_row(row) for row in await connection.execute(query)]
 
     async def take(self, row: BuildRow, owner: str) -> bool:
-        """Make `owner` the owner of an unfinished build, unless its state has changed since `row` was read."""
+        """Make `owner` the owner of an unfinished build, unless its state has changed since `row` was read.
+
+        It is queued until the new owner begins.
+        """
         table = tables.build
-        # a build that its owner released did not crash that owner
-        attempts = table.c.attempts + case((table.c.owner == "", 0), else_=1)
+        # neither a build that its owner released nor one that waited for a turn crashed that owner
+        died = and_(table.c.owner != "", table.c.status == "BUILDING")
+        attempts = table.c.attempts + case((died, 1), else_=0)
         statement = (
             update(table)
             .where(table.c.id == row.id, table.c.owner == row.owner, table.c.heartbeat == row.heartbeat)
             .where(table.c.ended.is_(None))
-            .values(owner=owner, heartbeat=database_time(self._database), attempts=attempts)
+            .values(owner=owner, heartbeat=database_time(self._database), attempts=attempts, status="QUEUED")
         )
         async with self._database.writing() as connection:
             return (await connection.execute(statement)).rowcount == 1

@@ -115,7 +115,7 @@ async def leave(builds: Builds, owner: str, *, attempts: int = 1, job: Job = NUM
     row = await builds.begin("left", NUMPY.key, job.to_json(), owner)
     assert row is not None
     async with builds._database.writing() as connection:
-        await connection.execute(update(tables.build).values(heartbeat=1.0, attempts=attempts))
+        await connection.execute(update(tables.build).values(heartbeat=1.0, attempts=attempts, status="BUILDING"))
     return row
 
 
@@ -158,7 +158,7 @@ async def test_a_command_resumes_nothing_of_others(queue: EmbeddedQueue, faulty:
     await completed(await queue.submit(other))
     await asyncio.sleep(0.5)
     assert (after := await faulty.find(row.id)) is not None
-    assert after.status == "QUEUED"
+    assert after.status == "BUILDING"
 
 
 @pytest.mark.parametrize("document", [{}, {**NUMPY.to_json(), "lock_key": "0" * 64}])

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from builder.errors import BuildCanceled, BuildFailed, DownloadFailed, TooManyBuilds, Unsatisfiable
+from builder.queue.embedded import MOST_ATTEMPTS
 from builder.queue.protocol import CompletedBuild, Priority
 from builder.work.claims import Caller
 from storage.catalog.builds import Builds
@@ -276,13 +277,33 @@ class TestFailing:
         assert remembered.message.isprintable()
 
     async def test_a_build_that_takes_every_process_down_is_given_up(self, engines: Engines, builds: Builds) -> None:
-        await builds.begin("deadly", NUMPY.key, NUMPY.to_json(), "gone/1/2")
-        async with builds._database.writing() as connection:
-            await connection.execute(update(tables.build).values(attempts=5, heartbeat=1.0))
+        await builds.begin("deadly", NUMPY.key, NUMPY.to_json(), "gone/0/0")
         work = Work(released=True)
-        with pytest.raises(BuildFailed, match="in every attempt"):
+        for death in range(MOST_ATTEMPTS):
+            await builds.set_building("deadly")
+            await _die(builds, f"gone/{death}/{death}")
+        with pytest.raises(BuildFailed, match="the server stopped 5 times while it worked on this build"):
             await completed(await engines.open(work).submit(NUMPY))
         assert work.begun == []
+
+    async def test_a_build_that_only_waited_is_not_blamed(self, engines: Engines, builds: Builds) -> None:
+        """Whatever took those processes down, it was not this build."""
+        await builds.begin("patient", NUMPY.key, NUMPY.to_json(), "gone/0/0")
+        work = Work(released=True)
+        for death in range(2 * MOST_ATTEMPTS):
+            if death < MOST_ATTEMPTS - 1:
+                await builds.set_building("patient")
+            await _die(builds, f"gone/{death}/{death}")
+        assert (await completed(await engines.open(work).submit(NUMPY))).made == "key of numpy"
+
+
+async def _die(builds: Builds, heir: str) -> None:
+    """The owner of the only build dies, and another process takes it."""
+    (row,) = await builds.list_unfinished()
+    assert await builds.take(row, heir)
+    async with builds._database.writing() as connection:
+        # for so long has it been silent
+        await connection.execute(update(tables.build).values(heartbeat=1.0))
 
 
 class TestCanceling:

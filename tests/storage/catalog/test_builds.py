@@ -51,12 +51,14 @@ async def test_a_failed_build_is_remembered_whole(builds: Builds) -> None:
 
 
 async def test_only_one_takes_over(builds: Builds) -> None:
-    row = await builds.begin("id", "key", {}, "dead/1/2")
+    await builds.begin("id", "key", {}, "dead/1/2")
+    await builds.set_building("id")
+    row = await builds.find("id")
     assert row is not None
     taken = await asyncio.gather(*(builds.take(row, f"heir/{number}/0") for number in range(5)))
     assert sorted(taken) == [False, False, False, False, True]
     (left,) = await builds.list_unfinished()
-    assert left.attempts == 2
+    assert (left.attempts, left.status) == (2, "QUEUED")
 
 
 async def test_a_build_that_its_owner_beats_for_cannot_be_taken(builds: Builds) -> None:
