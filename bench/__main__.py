@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, flood, logs, on_disk, pulling
+from bench.builds import archive, bad_builds, build, flood, logs, named, on_disk, pulling
 from bench.row import Row
 from bench.serving import credentials, environments, http, packages, registries, sign_ins
 
@@ -23,6 +23,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "build": build.measure,
     "archive": archive.measure,
     "on_disk": on_disk.measure,
+    "named": named.measure,
     "http": http.measure,
     "bad_builds": bad_builds.measure,
     "flood": flood.measure,

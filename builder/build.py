@@ -49,6 +49,7 @@ from builder.work.single_flight import SingleFlight
 from builder.work.stopwatch import Stopwatch
 from storage.blobs.joins import Join
 from storage.blobs.store import BlobStore
+from storage.catalog.locks import Resolution
 from storage.catalog.parts import Catalog
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
@@ -58,6 +59,9 @@ T = TypeVar("T")
 
 IMAGE_FORMAT = 2
 """Part of every image's key: raise it when the same lock and base must give other bytes."""
+
+LOOK_SECONDS = 10.0
+"""How old a base may be that is only compared with."""
 
 ATTEMPTS = 3
 """How often something is made whose parts are deleted while it is being made."""
@@ -105,6 +109,8 @@ class Builder:
     admission: Admission
     logins: NamespaceLogins
     _bases: dict[str, BaseImage] = field(default_factory=dict)
+    _looked: dict[str, float] = field(default_factory=dict)
+    """When they were resolved last (time.monotonic)."""
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
 
@@ -239,7 +245,7 @@ class Builder:
         """
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
-        if not anew and (fresh := await self._find_fresh(key, spec, now)) is not None:
+        if not anew and (fresh := await self._read_fresh(resolution, spec, now)) is not None:
             return Solved(fresh, key)
         lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
         if policy.key:
@@ -252,7 +258,9 @@ class Builder:
 
     async def _find_fresh(self, key: str, spec: EnvironmentSpec, now: float) -> Lock | None:
         """The stored solution of a spec while it is fresh."""
-        resolution = await self.catalog.locks.find_resolution(key)
+        return await self._read_fresh(await self.catalog.locks.find_resolution(key), spec, now)
+
+    async def _read_fresh(self, resolution: Resolution | None, spec: EnvironmentSpec, now: float) -> Lock | None:
         if resolution is None or not is_fresh(spec, resolution.solved, self.settings, now):
             return None
         document = await self.catalog.locks.find(resolution.lock_key)
@@ -421,7 +429,13 @@ class Builder:
     async def _resolve_bases(self, platforms: Sequence[str]) -> dict[str, BaseImage]:
         found = {platform: await self.base.resolve(platform) for platform in platforms}
         self._bases.update(found)
+        self._looked.update(dict.fromkeys(found, time.monotonic()))
         return found
+
+    async def look_at_bases(self, platforms: Sequence[str]) -> None:
+        """Have the keys of resolutions and images be those of now, give or take LOOK_SECONDS."""
+        before = time.monotonic() - LOOK_SECONDS
+        await self._resolve_bases([each for each in platforms if self._looked.get(each, before) <= before])
 
     async def fetch_archives(
         self, packages: Iterable[LockedPackage], progress: Progress = show_nothing

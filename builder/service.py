@@ -22,11 +22,13 @@ from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
+from builder.environments.at_hand import AtHand
 from builder.environments.handles import Handles
 from builder.environments.inputs.input import InputSettings
 from builder.environments.journal import Journals
 from builder.environments.life import NamedEnvironments
 from builder.environments.previews import Previews
+from builder.environments.repetition import Repetitions
 from builder.environments.settings import SettingsOfEnvironments
 from builder.environments.wanted import Wanted
 from builder.environments.work import EnvironmentWork
@@ -42,6 +44,7 @@ from builder.policy.settings import PolicySettings
 from builder.progress import Progress, show_nothing
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
+from builder.queue.hooks import Hooks
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.logins import read_logins
@@ -146,7 +149,8 @@ class BuilderService:
             builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
 
             wanted = _open_wanted(settings, builder, environments, channels) if environments else None
-            work = _open_work(stack, builder, environments, wanted) if environments and wanted else None
+            at_hand = AtHand()
+            work = _open_work(stack, builder, environments, wanted, at_hand) if environments and wanted else None
 
             async def run(job: Job) -> str:
                 return await (work.run(job) if work and job.kind == "environment" else builder.run(job))
@@ -158,17 +162,7 @@ class BuilderService:
                     return await work.describe_end(job, build_id, seconds, end, announce)
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
-            def turn(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
-                return work.turn(job) if work and job.kind == "environment" else builder.stages.begun.turn()
-
-            def ended(job: Job) -> None:
-                if work and job.kind == "environment":
-                    work.note_ended(job)
-
-            def begins(job: Job) -> Record[None] | None:
-                return work.record_beginning(job) if work and job.kind == "environment" else None
-
-            queue = EmbeddedQueue(catalog.builds, run, settings, tell, turn, ended, begins)
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, _choose_hooks(builder, work))
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )
@@ -182,7 +176,9 @@ class BuilderService:
             if environments and wanted:
                 previews = Previews(wanted, builder, channels, queue)
                 handles = Handles(builder, channels, queue)
-                named = NamedEnvironments(environments, builder, queue, channels, demand, wanted, previews, handles)
+                named = NamedEnvironments(
+                    environments, builder, queue, channels, demand, wanted, previews, handles, at_hand
+                )
             service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))
@@ -209,11 +205,31 @@ def _open_wanted(
 
 
 def _open_work(
-    stack: contextlib.AsyncExitStack, builder: Builder, store: EnvironmentStore, wanted: Wanted
+    stack: contextlib.AsyncExitStack, builder: Builder, store: EnvironmentStore, wanted: Wanted, at_hand: AtHand
 ) -> EnvironmentWork:
     writers = LogWriters(store.logs)
     stack.push_async_callback(writers.close)
-    return EnvironmentWork(builder, store, Journals(writers), wanted)
+    repetitions = Repetitions(builder, store, wanted)
+    return EnvironmentWork(builder, store, Journals(writers), wanted, at_hand, repetitions)
+
+
+def _choose_hooks(builder: Builder, work: EnvironmentWork | None) -> Hooks:
+    """Those of environments' builds for their jobs, and only a turn for all others."""
+
+    def turn(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
+        return work.turn(job) if work and job.kind == "environment" else builder.stages.begun.turn()
+
+    async def known(job: Job) -> str | None:
+        return await work.find_known(job) if work and job.kind == "environment" else None
+
+    def begins(job: Job) -> Record[None] | None:
+        return work.record_beginning(job) if work and job.kind == "environment" else None
+
+    def ended(job: Job) -> None:
+        if work and job.kind == "environment":
+            work.note_ended(job)
+
+    return Hooks(turn, known, begins, ended)
 
 
 async def _prepare_folders(data: DataDirectory) -> partial[int]:

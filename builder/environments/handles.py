@@ -13,10 +13,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from builder.build import Builder
-from builder.canonical import make_key
 from builder.channels.policy import ChannelPolicy
 from builder.environments.inputs.input import EnvironmentInput
-from builder.environments.wanted import check_pip
+from builder.environments.wanted import check_pip, write_completed_key
 from builder.errors import EnvironmentUnusable, StageLimit
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
@@ -79,7 +78,7 @@ class Handles:
         for packages in lock.packages.values():
             for package in packages:
                 self.channels.check_package(package)
-        known = make_key("completed lock", lock.key)
+        known = write_completed_key(lock.key)
         if (found := await builder.catalog.locks.find_resolution(known)) is not None:
             document = await builder.catalog.locks.find(found.lock_key)
             if document is not None:

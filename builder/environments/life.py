@@ -20,6 +20,7 @@ import structlog
 from builder.artifacts.artifact import Artifact
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
+from builder.environments.at_hand import AtHand
 from builder.environments.handles import Handles
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.previews import Previews
@@ -90,6 +91,7 @@ class NamedEnvironments:
     wanted: Wanted
     previews: Previews
     handles: Handles
+    at_hand: AtHand
 
     # asking
 
@@ -134,6 +136,7 @@ class NamedEnvironments:
             description=wanted.description if description is None else description,
             record=self.wanted.record_within(found, namespace, name, record),
         )
+        self.at_hand.put(build, request)
         await self._submit_or_take_back(build, spec, caller)
         return build
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from builder.canonical import make_key
 from builder.channels.logins import NamespaceLogins
 from builder.environments.extending import find_extended
 from builder.environments.inputs.environment_file import NAME
@@ -31,6 +32,11 @@ def check_pip(pip: Sequence[str]) -> None:
             f"it asks for PyPI packages ({', '.join(pip[:3])}{', ...' if len(pip) > 3 else ''}), "
             "which are not supported yet; ask for conda packages instead of the pip part"
         )
+
+
+def write_completed_key(lock_key: str) -> str:
+    """The key of the resolution that says what a lock that somebody sent is once it is completed."""
+    return make_key("completed lock", lock_key)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
     begin -> solve -> image (as on demand, and shared with it) -> publish
 
+One that would make what an earlier build of its environment has does none of these: it only ends.
+
 The queue ends the build when the work is done, and with it the environment's build, in one transaction. All steps are
 idempotent: whoever takes the build over from a dead process does them again.
 """
@@ -18,12 +20,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.build import Builder, Place
-from builder.canonical import make_key
+from builder.environments.at_hand import AtHand
 from builder.environments.journal import Journal, Journals
+from builder.environments.repetition import Repetitions
 from builder.environments.request import BuildRequest
 from builder.environments.transfer.origin import Origin
 from builder.environments.transfer.remaking import compare, find_lock
-from builder.environments.wanted import Wanted, check_pip
+from builder.environments.wanted import Wanted, check_pip, write_completed_key
 from builder.errors import BuildCanceled, BuildFailed, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
@@ -34,12 +37,13 @@ from builder.queue.protocol import CompletedBuild
 from builder.work.claims import current_claim
 from storage.cancellation import to_end
 from storage.environments.parts import EnvironmentStore
-from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, Made, make_job_key
+from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, Made, Repetition, make_job_key
 from storage.errors import (
     ConderyError,
     EnvironmentBuildUnknown,
     ManifestBlobUnknown,
     ManifestUnknown,
+    StorageError,
     StorageUnavailable,
 )
 from storage.events.outbox import Record
@@ -61,6 +65,8 @@ class EnvironmentWork:
     store: EnvironmentStore
     journals: Journals
     wanted: Wanted
+    at_hand: AtHand
+    repetitions: Repetitions
     _journals: dict[int, Journal] = field(default_factory=dict)
     """Those of builds that have a turn, or wait for one."""
     _repositories: dict[int, str] = field(default_factory=dict)
@@ -69,11 +75,15 @@ class EnvironmentWork:
     """Builds that have a turn here, as they were before."""
     _notes: dict[int, str] = field(default_factory=dict)
     """What is remarkable about them."""
+    _requests: dict[int, BuildRequest] = field(default_factory=dict)
+    """What they are made of, where that is known."""
+    _repeated: dict[int, Repetition] = field(default_factory=dict)
+    """What an earlier build has that they are about to end with."""
 
     @contextlib.asynccontextmanager
     async def turn(self, job: Job) -> AsyncIterator[None]:
         """Take a turn to `run` the job. The build's log is open meanwhile, and says how long there was none."""
-        build = await self.store.builds.find(_number_of(job))
+        build = await self._take(_number_of(job))
         resumed = build.status == BuildStatus.BUILDING
         async with self.journals.keeping(build.id, current_claim(), resumed=resumed) as journal:
             if not resumed:
@@ -89,9 +99,38 @@ class EnvironmentWork:
                 raise
             finally:
                 del self._journals[build.id], self._begun[build.id]
+                self._requests.pop(build.id, None)
+
+    async def _take(self, number: int) -> EnvironmentBuild:
+        """A build as it was when it was recorded, or is now."""
+        at_hand = self.at_hand.take(number)
+        if at_hand is None:
+            return await self.store.builds.find(number)
+        build, self._requests[number] = at_hand
+        return build
+
+    async def _find_request(self, build: EnvironmentBuild) -> BuildRequest:
+        if build.id not in self._requests:
+            specification = await self.store.builds.find_specification(build.specification)
+            self._requests[build.id] = BuildRequest.from_json(specification.request)
+        return self._requests[build.id]
+
+    async def find_known(self, job: Job) -> str | None:
+        """The key of the image that a build in its `turn` ends with at once, because an earlier one has it."""
+        build = self._begun[_number_of(job)]
+        try:
+            found = await self.repetitions.find(build, await self._find_request(build))
+        except StorageError:
+            # `run` waits until the storage answers
+            return None
+        if found is None:
+            return None
+        self._repeated[build.id] = found
+        return found.image_key
 
     def record_beginning(self, job: Job) -> Record[None]:
         """What to record in the transaction that says that the queue's build begins."""
+        self._repeated.pop(_number_of(job), None)
         return lambda connection, _: self.store.builds.begin(connection, _number_of(job))
 
     async def run(self, job: Job) -> str:
@@ -123,8 +162,7 @@ class EnvironmentWork:
             await asyncio.sleep(OUTAGE_PAUSE)
 
     async def _do(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
-        specification = await self.store.builds.find_specification(build.specification)
-        request = BuildRequest.from_json(specification.request)
+        request = await self._find_request(build)
         if build.cause is Cause.IMPORT and request.origin is not None:
             return await self._remake(job, build, Origin.from_json(request.origin), progress)
         check_pip(request.pip)
@@ -144,7 +182,7 @@ class EnvironmentWork:
     async def _complete(self, key: str, build: EnvironmentBuild, progress: Progress) -> str:
         """The key of a lock that somebody sent, with what its archives say of themselves. Raises UnknownLock."""
         locks = self.builder.catalog.locks
-        known = make_key("completed lock", key)
+        known = write_completed_key(key)
         if (found := await locks.find_resolution(known)) is not None:
             return found.lock_key
         document = await locks.find(key)
@@ -175,7 +213,14 @@ class EnvironmentWork:
         """What to record in the transaction that ends the queue's build: the end of the environment's, and an event."""
         assert job.environment_build is not None
         number = job.environment_build
-        described = await self._describe(number, build_id, seconds, end)
+        repetition = None if isinstance(end, BuildFailed) else self._repeated.get(number)
+        if repetition is not None:
+            repository = self._begun[number].repository
+            described = EndedBuild(
+                build_id, "environment", repository, seconds, tag=str(number), manifest=repetition.manifest
+            )
+        else:
+            described = await self._describe(number, build_id, seconds, end)
         self._repositories[number] = described.repository
         told = announce(described) if announce else None
 
@@ -184,7 +229,7 @@ class EnvironmentWork:
                 canceled = isinstance(end, BuildCanceled)
                 await self.store.builds.fail(connection, number, end.message, canceled=canceled)
             else:
-                await self.store.builds.complete(connection, number, self._notes.get(number))
+                await self.store.builds.complete(connection, number, self._notes.get(number), repetition)
             if told is not None:
                 await told(connection, nothing)
 
@@ -192,8 +237,12 @@ class EnvironmentWork:
 
     def note_ended(self, job: Job) -> None:
         """Void what is remembered of the repository's tags, once the end of a build is recorded."""
-        self._notes.pop(job.environment_build or 0, None)
-        if (repository := self._repositories.pop(job.environment_build or 0, None)) is not None:
+        number = job.environment_build or 0
+        self._notes.pop(number, None)
+        if self._repeated.pop(number, None) is not None and (journal := self._journals.get(number)) is not None:
+            journal.change_state("BUILDING")
+            journal.change_state("COMPLETED", "an earlier build has the same image")
+        if (repository := self._repositories.pop(number, None)) is not None:
             self.store.builds.changes.mark(repository)
 
     async def _describe(

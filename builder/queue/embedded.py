@@ -28,6 +28,7 @@ from builder.errors import (
 from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
 from builder.queue.following import FollowedBuild
+from builder.queue.hooks import NO_HOOKS, Hooks
 from builder.queue.job import Job
 from builder.queue.owner import Owner
 from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
@@ -58,7 +59,6 @@ Run = Callable[[Job], Awaitable[str]]
 
 Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Record[None] | None]]
 """Returns what to record with the end of a build, given the job, the build's id, its seconds, and how it ended."""
-TakeTurn = Callable[[Job], contextlib.AbstractAsyncContextManager[None]]
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
 _FOREIGN = "another version of the server started this build and this one cannot resume it; ask again"
@@ -70,10 +70,6 @@ async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBui
     return None
 
 
-def take_at_once(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
-    return contextlib.nullcontext()
-
-
 class EmbeddedQueue:
     """A BuildQueue (`builder.queue.protocol`) that runs jobs with `run` in this process."""
 
@@ -83,21 +79,12 @@ class EmbeddedQueue:
         run: Run,
         settings: BuilderSettings,
         tell: Tell = tell_nobody,
-        turn: TakeTurn = take_at_once,
-        ended: Callable[[Job], None] = lambda _: None,
-        begins: Callable[[Job], Record[None] | None] = lambda _: None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
-        """A job is run in a `turn`, and its build stays queued until it has one.
-
-        `begins` returns what to record with the beginning of a job's work, and `ended` is called once its end is
-        recorded, before anybody is told.
-        """
         self._builds = builds
         self._run = run
         self._tell = tell
-        self._turn = turn
-        self._note_ended = ended
-        self._record_beginning = begins
+        self._hooks = hooks
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
@@ -229,7 +216,7 @@ class EmbeddedQueue:
             build_id, kind=failure.kind, message=failure.message, canceled=True, record=record
         )
         if done and job:
-            self._note_ended(job)
+            self._hooks.ended(job)
         flight = self._flights.get(row.key)
         if done and flight and flight.id == build_id:
             self._stop(flight, failure)
@@ -320,8 +307,10 @@ class EmbeddedQueue:
         try:
             if (deaths := count_deaths(row)) >= MOST_ATTEMPTS:
                 raise BuildGivenUp(deaths)
-            async with self._turn(job):
-                await self._builds.set_building(row.id, self._record_beginning(job))
+            async with self._hooks.turn(job):
+                if (end := await self._end_at_once(job, row, started)) is not None:
+                    return end
+                await self._builds.set_building(row.id, self._hooks.begins(job))
                 completed = CompletedBuild(row.id, await self._run(job))
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
@@ -336,11 +325,29 @@ class EmbeddedQueue:
             bound.exception("build crashed")
             failure = BuildFailed(row.id, type(error).__name__, _CRASHED)
             return await self._fail(bound, job, row, started, failure, True)
+        return await self._complete(job, row, started, completed)
+
+    async def _end_at_once(self, job: Job, row: BuildRow, started: float) -> CompletedBuild | BuildFailed | None:
+        """End a build whose result is there already, in one transaction; None if there is something to be done."""
+        made = await self._hooks.known(job)
+        if made is None:
+            return None
+        try:
+            return await self._complete(job, row, started, CompletedBuild(row.id, made))
+        except ConderyError as error:
+            # it is gone again, or the storage does not answer: the work looks again, and waits
+            log.info("build cannot end at once", build=row.id, reason=str(error))
+            return None
+
+    async def _complete(
+        self, job: Job, row: BuildRow, started: float, completed: CompletedBuild
+    ) -> CompletedBuild | BuildFailed:
         record = await self._tell(job, row.id, measure_age(row, started), completed)
         if not await self._builds.complete(row.id, completed.made or "", record):
             return await self._end_elsewhere(row.id, completed)
-        self._note_ended(job)
-        bound.info("build completed", seconds=round(time.monotonic() - started, 3))
+        self._hooks.ended(job)
+        seconds = round(time.monotonic() - started, 3)
+        log.info("build completed", build=row.id, kind=job.kind, specs=job.spec.match_specs(), seconds=seconds)
         return completed
 
     async def _end_elsewhere(self, build_id: str, made: CompletedBuild) -> CompletedBuild | BuildFailed:
@@ -364,7 +371,7 @@ class EmbeddedQueue:
             await self._builds.fail(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
             )
-            self._note_ended(job)
+            self._hooks.ended(job)
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
             # a row that stays unfinished would keep everybody waiting who requests the same

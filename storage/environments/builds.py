@@ -37,6 +37,7 @@ from storage.environments.publishing import (
     LATEST,
     drop_tags,
     drop_unneeded,
+    find_repeated,
     forget_lost_images,
     give_image,
     lock_packages,
@@ -60,6 +61,7 @@ from storage.environments.vocabulary import (
     Listed,
     Made,
     Paging,
+    Repetition,
     Specification,
 )
 from storage.errors import EnvironmentBuildUnknown, ManifestUnknown, QuotaExceeded
@@ -298,8 +300,22 @@ class EnvironmentBuilds:
             rows = [{"lock_key": made.lock_key, "name": name} for name in sorted(set(made.packages))]
             await connection.execute(self._database.insert(lock_package).on_conflict_do_nothing(), rows)
 
-    async def complete(self, connection: AsyncConnection, build_id: int, note: str | None = None) -> None:
+    async def find_repeated(self, environment_id: int, lock_key: str, image_key: str) -> Repetition | None:
+        """What a complete build of an environment has, if it has this lock and this image."""
+        async with self._database.reading() as connection:
+            return await find_repeated(connection, environment_id, lock_key, image_key)
+
+    async def complete(
+        self,
+        connection: AsyncConnection,
+        build_id: int,
+        note: str | None = None,
+        repetition: Repetition | None = None,
+    ) -> None:
         """End a published build, in the transaction that ends the queue's. `note` is what is remarkable about it.
+
+        One that is a `repetition` was not published: it gets what an earlier build has, which may be gone meanwhile;
+        then this raises ManifestUnknown.
 
         It becomes the current build unless a later one is complete already: two that run at once end in any order. An
         imported one becomes what it was elsewhere. Nothing happens if it was deleted or has ended meanwhile.
@@ -308,31 +324,36 @@ class EnvironmentBuilds:
         build = await self._lock_unfinished(connection, build_id)
         if build is None:
             return
-        assert build.lock_key is not None, "a published build has a lock"
+        values: dict[str, Any] = {}
+        if repetition is None:
+            lock_key, digest = build.lock_key, await self._find_published(connection, build)
+            tags = []
+        else:
+            lock_key, digest = repetition.lock_key, await self._check_repeated(connection, build, repetition)
+            values = {"lock_key": lock_key, "image_key": repetition.image_key, "size": repetition.size}
+            values["started"] = func.coalesce(row.c.started, now)
+            tags = [str(build_id)]
+        assert lock_key is not None, "a published build has a lock"
         others = (
             (row.c.environment == build.environment)
             & (row.c.id != build_id)
             & (row.c.status == BuildStatus.COMPLETED)
             & row.c.deleted.is_(None)
         )
-        same_lock = others & (row.c.lock_key == build.lock_key)
+        same_lock = others & (row.c.lock_key == lock_key)
         first, last_same = (
             await connection.execute(select(func.min(row.c.id), func.max(row.c.id)).where(same_lock))
         ).one()
         info = f"the same lock as build {first}, so nothing was made anew" if first is not None else None
         info = note if note is not None else info
-        values = {"status": BuildStatus.COMPLETED, "ended": now, "same_as": first, "status_info": info}
+        values |= {"status": BuildStatus.COMPLETED, "ended": now, "same_as": first, "status_info": info}
         await connection.execute(update(row).where(row.c.id == build_id).values(**values))
         is_last = not (await connection.execute(select(exists().where(others, row.c.id > build_id)))).scalar()
         if build.cause is Cause.IMPORT:
             is_last = build.is_current
-        tag = tables.tag
-        await lock_manifests(self._database, connection, build.repository)
-        query = select(tag.c.digest).where(tag.c.repository == build.repository, tag.c.name == str(build_id))
-        digest = (await connection.execute(query)).scalar_one()
-        tags = [LATEST, write_day(now)] if is_last else []
+        tags += [LATEST, write_day(now)] if is_last else []
         if last_same is None or last_same < build_id:
-            tags.append(write_lock_tag(build.lock_key))
+            tags.append(write_lock_tag(lock_key))
         if tags:
             await set_tags(self._database, connection, build.repository, digest, tags)
         if is_last:
@@ -340,6 +361,24 @@ class EnvironmentBuilds:
             await connection.execute(update(environment).where(this).values(current_build=build_id))
         await hint(connection, CHANNEL)
         await announce(connection, build.repository)
+
+    async def _find_published(self, connection: AsyncConnection, build: EnvironmentBuild) -> str:
+        """The digest of what was published for a build."""
+        tag = tables.tag
+        await lock_manifests(self._database, connection, build.repository)
+        query = select(tag.c.digest).where(tag.c.repository == build.repository, tag.c.name == str(build.id))
+        digest: str = (await connection.execute(query)).scalar_one()
+        return digest
+
+    async def _check_repeated(
+        self, connection: AsyncConnection, build: EnvironmentBuild, repetition: Repetition
+    ) -> str:
+        """The digest of what an earlier build still has. Raises ManifestUnknown."""
+        await lock_manifests(self._database, connection, build.repository)
+        lock_key, image_key = repetition.lock_key, repetition.image_key
+        if await find_repeated(connection, build.environment, lock_key, image_key) != repetition:
+            raise ManifestUnknown(build.repository, repetition.manifest.digest)
+        return repetition.manifest.digest
 
     async def fail(self, connection: AsyncConnection, build_id: int, reason: str, *, canceled: bool = False) -> None:
         """End a build that made nothing, with a sentence that somebody can act on; what it published goes.
@@ -367,8 +406,9 @@ class EnvironmentBuilds:
     async def _lock_unfinished(self, connection: AsyncConnection, build_id: int) -> EnvironmentBuild | None:
         """A build that has not ended, which nobody else ends or deletes until the transaction ends."""
         build = await self._find_unfinished(connection, build_id)
-        if build is None:
-            return None
+        if build is None or self._database.dialect == "sqlite":
+            # there it holds the lock of the whole database
+            return build
         await lock_environment(self._database, connection, build.repository)
         return await self._find_unfinished(connection, build_id)
 

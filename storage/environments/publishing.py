@@ -10,7 +10,21 @@ import datetime
 import time
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, delete, exists, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    String,
+    Table,
+    and_,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import lock_rows, touch
@@ -18,8 +32,8 @@ from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment as environments
 from storage.database.environment_tables import environment_build, environment_image, environment_manifest
-from storage.digest import Digest
-from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
+from storage.digest import Descriptor, Digest
+from storage.environments.vocabulary import BuildStatus, EnvironmentBuild, Repetition
 from storage.errors import ManifestBlobUnknown, ManifestUnknown
 from storage.quotas.bounds import Bound, find_bounds
 from storage.quotas.limits import Limits
@@ -91,6 +105,36 @@ async def _check_bounds(connection: AsyncConnection, bounds: Sequence[Bound], ea
         before = earlier[index] if earlier else None
         if held > bound.limit and (before is None or held > before):
             raise bound.refuse(held if before is None else before, held)
+
+
+async def find_repeated(
+    connection: AsyncConnection, environment_id: int, lock_key: str, image_key: str
+) -> Repetition | None:
+    """The image that the last complete build of an environment with this lock and this image has, if there is one.
+
+    It is there for as long as that build, so while the environment is locked.
+    """
+    row, tag, manifest = environment_build, tables.tag, tables.repository_manifest
+    own = and_(tag.c.repository == environments.c.repository, tag.c.name == cast(row.c.id, String))
+    query = (
+        select(row.c.size, manifest.c.digest, manifest.c.media_type, manifest.c.size.label("bytes"))
+        .join(environments, environments.c.id == row.c.environment)
+        .join(tag, own)
+        .join(manifest, and_(manifest.c.repository == tag.c.repository, manifest.c.digest == tag.c.digest))
+        .where(
+            row.c.environment == environment_id,
+            row.c.deleted.is_(None),
+            row.c.lock_key == lock_key,
+            row.c.image_key == image_key,
+            row.c.status == BuildStatus.COMPLETED,
+        )
+        .order_by(row.c.id.desc())
+        .limit(1)
+    )
+    found = (await connection.execute(query)).first()
+    if found is None:
+        return None
+    return Repetition(lock_key, image_key, found.size, Descriptor(found.media_type, Digest(found.digest), found.bytes))
 
 
 async def _copy_manifests(
@@ -194,7 +238,9 @@ async def set_tags(
     )
     rows = [{"repository": repository, "name": name, "digest": digest, "updated": now} for name in names]
     await connection.execute(statement, rows)
-    await note_tags(connection, repository, {digest, *moved})
+    if moved != {digest}:
+        # else it had a tag before, and no other has lost one
+        await note_tags(connection, repository, {digest, *moved})
 
 
 async def set_latest(database: Database, connection: AsyncConnection, repository: str, build_id: int) -> None:

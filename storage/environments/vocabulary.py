@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
 
+from storage.digest import Descriptor
+
 T = TypeVar("T")
 
 Document = Mapping[str, Any]
@@ -163,6 +165,17 @@ class BuildFilter:
     status: BuildStatus | None = None
     packages: tuple[str, ...] = ()
     has_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What an earlier build of an environment has, and a later one may have as it is."""
+
+    lock_key: str
+    image_key: str
+    size: int
+    manifest: Descriptor
+    """Of the image's index."""
 
 
 @dataclass(frozen=True, slots=True)

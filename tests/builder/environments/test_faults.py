@@ -32,7 +32,7 @@ CHILD = """
     from storage.catalog.builds import Builds
     from storage.catalog.images import Images
     from storage.environments.builds import EnvironmentBuilds
-    from tests.support.builder.named import write_down
+    from tests.support.builder.named import end_of, write_down
     from tests.support.builder.services import open_service
 
     STAGES = {
@@ -42,6 +42,7 @@ CHILD = """
         "made": (Images, "put", True),
         "published": (EnvironmentBuilds, "publish", True),
         "ended": (Builds, "complete", True),
+        "repeated": (EnvironmentBuilds, "complete", True),
     }
 
     def die():
@@ -60,6 +61,10 @@ CHILD = """
 
     async def main(root, channel, stage):
         async with open_service(Path(root), channel) as service:
+            if stage == "repeated":
+                # what a build ends with that has nothing else to do
+                same = await service.environments.create("team", "science", write_down(service, "tool"), by="ann")
+                await end_of(service.environments, same)
             die_in(stage)
             await service.environments.create("team", "science", write_down(service, "tool"), by="ann")
             await asyncio.sleep(60)
@@ -68,19 +73,19 @@ CHILD = """
 """
 
 
-async def finish(service: BuilderService) -> BuildStatus:
+async def finish(service: BuilderService, number: int = 1) -> BuildStatus:
     """Do what a server does that starts after the other one died, and return how its build ended."""
     named = service.environments
     assert named is not None
     await service.queue.start()
     async with asyncio.timeout(60), named.keeping():
-        while not (build := await named.store.builds.find(1)).is_finished:
+        while not (build := await named.store.builds.find(number)).is_finished:
             await asyncio.sleep(0.05)
     assert build.is_current
     return build.status
 
 
-@pytest.mark.parametrize("stage", ["recorded", "begun", "solved", "made", "published", "ended"])
+@pytest.mark.parametrize("stage", ["recorded", "begun", "solved", "made", "published", "ended", "repeated"])
 async def test_a_build_whose_process_is_killed_is_done_by_another(
     tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +98,7 @@ async def test_a_build_whose_process_is_killed_is_done_by_another(
         assert await child.wait() == -signal.SIGKILL
     async with open_service(tmp_path / "data", channel) as service:
         begun = time.monotonic()
-        assert await finish(service) == BuildStatus.COMPLETED
+        assert await finish(service, 2 if stage == "repeated" else 1) == BuildStatus.COMPLETED
         assert time.monotonic() - begun < 60
         assert service.environments is not None
         ticket = await service.environments.find_ticket("team/science", "latest", OURSELVES)

@@ -1,0 +1,159 @@
+"""Builds of named environments as people wait for them: from POST specification/ until the build is COMPLETED.
+
+All over HTTP, with a server as users start it. The client asks for the build again and again over a connection of its
+own, as conda-store's do; ours asks more often, so what it adds is some milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.row import Row
+from tests.support.sample import sample_channel
+from tests.support.server import Server
+
+SPECS = ("python", "numpy", "scipy", "flask")
+"""What conda-store was asked for, which took 9.4 s (issue 11)."""
+CONDA_STORE = 9.4
+MUST_WHOLE = 2.0
+MUST_CACHED = 1.0
+MUST_AGAIN_MS = 50
+PAUSE = 0.002
+"""Seconds between two questions."""
+PATIENCE = 120.0
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def measure(*, short: bool = False) -> list[Row]:
+    specs, rounds, again = (SPECS[:1], 1, 3) if short else (SPECS, 5, 21)
+    with tempfile.TemporaryDirectory() as text, channel() as url:
+        work = Path(text)
+        wholes, cached = [], []
+        for number in range(rounds):
+            empty, archives = work / f"empty-{number}", work / f"archives-{number}"
+            with serving(empty, url) as client:
+                wholes.append(client.time_whole(specs))
+                if number == rounds - 1:
+                    same = [client.time_build(specs) for _ in range(again)]
+            shutil.copytree(empty / "archives", archives / "archives")
+            with serving(archives, url) as client:
+                client.solve(specs)
+                cached.append(client.time_build(specs))
+    what, packages = " ".join(specs), client.packages
+    return [
+        Row(
+            f"{what}, with image, lock and YAML, on an empty data directory", statistics.median(wholes), "s",
+            MUST_WHOLE, "at most",
+            note=f"conda-store: {CONDA_STORE} s; {packages} packages from a local channel; slowest {max(wholes):.2f}",
+        ),
+        Row(
+            "POST specification/ to COMPLETED, packages downloaded", statistics.median(cached), "s",
+            MUST_CACHED, "at most", note=f"the solve and all layers included; slowest {max(cached):.2f}",
+        ),
+        Row(
+            "the same lock again", statistics.median(same) * 1000, "ms", MUST_AGAIN_MS, "at most",
+            note=f"fastest {min(same) * 1000:.0f}, slowest {max(same) * 1000:.0f}, first {same[0] * 1000:.0f}",
+        ),
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def channel() -> Iterator[str]:
+    """The sample channel over HTTP, from a process of its own."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"]
+    process = subprocess.Popen(
+        [*command, "--directory", str(sample_channel())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        # "Serving HTTP on 127.0.0.1 port 12345 (http://127.0.0.1:12345/) ..."
+        yield f"http://127.0.0.1:{process.stdout.readline().split(' port ')[1].split()[0]}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def serving(data: Path, url: str, *flags: str) -> Iterator[Client]:
+    """A server over `data`, which has what the first build would otherwise wait for."""
+    server = Server(("--channels", url, "--base", "host", *flags), data, data.parent / f"{data.name}.log")
+    server.start()
+    try:
+        client = Client(server.port)
+        client.wait_until_warm()
+        yield client
+    finally:
+        server.kill()
+
+
+@dataclass
+class Client:
+    port: int
+    packages: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port)
+
+    def wait_until_warm(self) -> None:
+        """The server answers before it has read the channel's index and looked at its base."""
+        self.solve(SPECS[:1])
+
+    def time_whole(self, specs: Sequence[str]) -> float:
+        """Seconds until somebody has the build, the manifest of its image, its lock and its YAML."""
+        begun = time.perf_counter()
+        build = self._build(specs)
+        self._get("/v2/team/analysis/manifests/latest", {"Accept": INDEX})
+        lock = self._get(f"/api/v1/build/{build}/conda-lock.yml/")
+        self._get(f"/api/v1/build/{build}/yaml/")
+        seconds = time.perf_counter() - begun
+        self.packages = lock.count(b"\n  - name: ") or lock.count(b"- name: ")
+        return seconds
+
+    def time_build(self, specs: Sequence[str]) -> float:
+        """Seconds from the request to the first answer that says COMPLETED."""
+        begun = time.perf_counter()
+        self._build(specs)
+        return time.perf_counter() - begun
+
+    def _build(self, specs: Sequence[str]) -> int:
+        document = json.dumps({"name": "analysis", "dependencies": list(specs)})
+        build = self._post("/api/v1/specification/", {"namespace": "team", "specification": document})["build_id"]
+        last = time.monotonic() + PATIENCE
+        while (found := json.loads(self._get(f"/api/v1/build/{build}/"))["data"])["status"] != "COMPLETED":
+            if found["status"] in ("FAILED", "CANCELED") or time.monotonic() > last:
+                raise RuntimeError(f"build {build} is {found['status']}: {found['status_info']}")
+            time.sleep(PAUSE)
+        return int(build)
+
+    def solve(self, specs: Sequence[str]) -> None:
+        document = json.dumps({"name": "analysis", "dependencies": list(specs)})
+        self._post("/api/v1/solve/", {"namespace": "team", "specification": document})
+
+    def _post(self, path: str, document: Any) -> Any:
+        return json.loads(self._ask("POST", path, json.dumps(document), {"Content-Type": "application/json"}))["data"]
+
+    def _get(self, path: str, headers: dict[str, str] | None = None) -> bytes:
+        return self._ask("GET", path, None, headers or {})
+
+    def _ask(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> bytes:
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if answer.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"{path}: {answer.status} {content[:500]!r}")
+        return content
