@@ -53,6 +53,7 @@ from storage.environments.rows import (
 )
 from storage.environments.usage import Usage, sum_namespaces
 from storage.environments.vocabulary import (
+    DESCRIPTION,
     UNFINISHED,
     BuildFilter,
     BuildStatus,
@@ -359,6 +360,7 @@ class EnvironmentBuilds:
         if is_last:
             this = environment.c.id == build.environment
             await connection.execute(update(environment).where(this).values(current_build=build_id))
+            await self._describe(connection, build)
         await hint(connection, CHANNEL)
         await announce(connection, build.repository)
 
@@ -379,6 +381,14 @@ class EnvironmentBuilds:
         if await find_repeated(connection, build.environment, lock_key, image_key) != repetition:
             raise ManifestUnknown(build.repository, repetition.manifest.digest)
         return repetition.manifest.digest
+
+    async def _describe(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        """Describe the environment as was asked for with the build, unless somebody has described it since."""
+        query = select(specification.c.request).where(specification.c.id == build.specification)
+        change = json.loads((await connection.execute(query)).scalar_one()).get(DESCRIPTION)
+        if change is not None:
+            this = (environment.c.id == build.environment) & (environment.c.description == change["before"])
+            await connection.execute(update(environment).where(this).values(description=change["after"]))
 
     async def fail(self, connection: AsyncConnection, build_id: int, reason: str, *, canceled: bool = False) -> None:
         """End a build that made nothing, with a sentence that somebody can act on; what it published goes.

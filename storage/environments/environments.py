@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import exists, func, insert, or_, select, update
@@ -27,6 +28,7 @@ from storage.environments.publishing import drop_build, drop_repository, set_lat
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.settings import drop_settings
 from storage.environments.vocabulary import (
+    DESCRIPTION,
     UNFINISHED,
     BuildStatus,
     Cause,
@@ -118,16 +120,15 @@ class Environments:
     ) -> EnvironmentBuild:
         """Record a build of a specification, and the environment and its namespace if they are new.
 
-        Raises EnvironmentTaken if another environment has this image name, or it is a repository that was pushed to.
+        `description` is the environment's once the build is complete, or at once if no build of it is yet. Raises
+        EnvironmentTaken if another environment has this image name, or it is a repository that was pushed to.
         """
         async with self._database.writing() as connection:
             await lock_environment(self._database, connection, repository)
             await self.ensure_namespace(connection, namespace, by)
             found = await self.ensure_environment(connection, namespace, name, repository, by)
             if description is not None:
-                await connection.execute(
-                    update(environment).where(environment.c.id == found).values(description=description)
-                )
+                wanted = await self._describe_when_complete(connection, found, description, wanted)
             specified = await self.ensure_specification(connection, found, wanted)
             build = await self._insert_build(connection, found, specified, cause, by)
             if record is not None:
@@ -348,6 +349,23 @@ class Environments:
         }
         statement = insert(environment).values(**values).returning(environment.c.id)
         return int((await connection.execute(statement)).scalar_one())
+
+    async def _describe_when_complete(
+        self, connection: AsyncConnection, environment_id: int, description: str, wanted: NewSpecification
+    ) -> NewSpecification:
+        """What is recorded so that a build that fails does not change how its environment is described."""
+        row, build, this = environment, environment_build, environment.c.id == environment_id
+        query = (
+            select(row.c.description, build.c.status).outerjoin(build, build.c.id == row.c.current_build).where(this)
+        )
+        found = (await connection.execute(query)).one()
+        if found.status != BuildStatus.COMPLETED:
+            await connection.execute(update(row).where(this).values(description=description))
+            return wanted
+        if found.description == description:
+            return wanted
+        change = {"before": found.description, "after": description}
+        return replace(wanted, request={**wanted.request, DESCRIPTION: change})
 
     async def ensure_specification(
         self, connection: AsyncConnection, environment_id: int, wanted: NewSpecification

@@ -30,6 +30,9 @@ def make_job_key(build_id: int) -> str:
 
 UNFINISHED = (BuildStatus.QUEUED, BuildStatus.BUILDING)
 
+DESCRIPTION = "description"
+"""In what is stored of a request: how the environment is described `before` a build, and `after` it is complete."""
+
 
 class Cause(StrEnum):
     """Why there is a build."""

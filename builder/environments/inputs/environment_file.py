@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.environments.inputs.channels import merge, read_channels, resolve_channel
-from builder.environments.inputs.fields import describe, need, need_list, need_text, take_text, warn_of_others
+from builder.environments.inputs.fields import describe, need, need_list, need_text, refuse_near, take_text, warn_of_others
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
 from builder.environments.inputs.pip_part import PipPart, read_pip_part
 from builder.environments.inputs.selectors import read_platforms, read_selector
@@ -54,6 +54,7 @@ def read_environment_file(document: Any, settings: InputSettings) -> Environment
     if named is None:
         raise InputInvalid("channels", "it is null; list channels such as conda-forge, or leave the key out")
     channels = read_channels(named, "channels", settings)
+    refuse_near(document, "dependencies", KEYS)
     dependencies = read_dependencies(need(document, "dependencies"), "dependencies", settings, warnings)
     variables = read_variables(document.get("variables"))
     platforms = settings.platforms
@@ -164,6 +165,7 @@ def _read_part(entry: Mapping[str, Any], path: str, settings: InputSettings, fou
 def _read_name(document: Mapping[str, Any], settings: InputSettings) -> str | None:
     if document.get("name") is None:
         if settings.needs_name:
+            refuse_near(document, "name", KEYS)
             what = "null" if "name" in document else "missing"
             raise InputInvalid("name", f"it is {what}; give the environment a name")
         return None

@@ -70,12 +70,20 @@ def need(document: Mapping[str, Any], key: str, path: str = "") -> Any:
     return document[key]
 
 
+def refuse_near(document: Mapping[str, Any], key: str, known: Collection[str]) -> None:
+    """Raise InputInvalid if `key`, which has to be there, is written in another way: a slip is told as a slip."""
+    if key not in document:
+        others = [each for each in document if isinstance(each, str) and each not in known][:_MOST_KEYS]
+        if near := find_near(key, others):
+            raise InputInvalid(join("", near[0]), f"unknown key; did you mean {key}?")
+
+
 def refuse_others(document: Mapping[str, Any], known: Collection[str], path: str) -> None:
     """Raises InputInvalid for a key that is not known."""
     for key in document:
         if key not in known:
             meant = did_you_mean(find_near(key, known))
-            raise InputInvalid(join(path, key), f"it is not a known key; the keys are {', '.join(known)}{meant}")
+            raise InputInvalid(join(path, key), f"unknown key; the keys are {', '.join(known)}{meant}")
 
 
 def warn_of_others(document: Mapping[str, Any], known: Collection[str], path: str, warnings: list[str]) -> None:
@@ -85,4 +93,4 @@ def warn_of_others(document: Mapping[str, Any], known: Collection[str], path: st
     for key in document:
         if key not in known:
             meant = did_you_mean(find_near(key, known))
-            warnings.append(f"{join(path, key)}: it is not a known key, and is ignored{meant}")
+            warnings.append(f"{join(path, key)}: unknown key, which is ignored{meant}")

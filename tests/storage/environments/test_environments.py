@@ -50,6 +50,32 @@ async def test_a_later_build_is_the_last_but_not_the_current_one(named: Named) -
     assert len({each.job_key for each in (first, second, third)}) == 3
 
 
+async def test_a_description_is_that_of_a_complete_build(named: Named) -> None:
+    """A build that fails changes nothing, and what somebody says meanwhile is not lost."""
+
+    async def find() -> str:
+        return (await named.store.environments.find("team", "science")).description
+
+    await named.ask(description="none is complete")
+    assert await find() == "none is complete"
+    first = await named.ask(description="first")
+    await named.publish(first)
+    await named.complete(first)
+    assert await find() == "first"
+    failed = await named.ask("scipy", description="of no use")
+    await named.store.builds.end_left(failed.id, "no package scipy")
+    assert await find() == "first"
+    second, third = await named.ask(description="second"), await named.ask(description="third")
+    assert await find() == "first"
+    await named.publish(second)
+    await named.complete(second)
+    assert await find() == "second"
+    await named.store.environments.describe("team", "science", "by hand")
+    await named.publish(third)
+    await named.complete(third)
+    assert await find() == "by hand"
+
+
 async def test_equal_specifications_of_an_environment_are_one_row(named: Named) -> None:
     builds = [await named.ask(), await named.ask(), await named.ask("scipy")]
     assert len({each.specification for each in builds}) == 2

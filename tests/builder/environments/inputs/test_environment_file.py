@@ -161,8 +161,8 @@ def test_cuda_is_the_machines() -> None:
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("name: a\ndependencies: []\nchanels: [x]\n", "chanels: it is not a known key, and is ignored; did you mean"),
-        ("name: a\ndependencies: []\n'a b': 1\n", "['a b']: it is not a known key"),
+        ("name: a\ndependencies: []\nchanels: [x]\n", "chanels: unknown key, which is ignored; did you mean channels?"),
+        ("name: a\ndependencies: []\n'a b': 1\n", "['a b']: unknown key"),
         (
             "name: a\ndependencies: []\nplatforms: [linux-64, osx-64, win-64]\n",
             "platforms: environments are made for Linux only; left out: osx-64, win-64",
@@ -188,6 +188,8 @@ REJECTED = [
     ("- a\n", "it must be a mapping with name, channels and dependencies, but it is a list"),
     ("just text\n", "it must be a mapping with name, channels and dependencies, but it is text"),
     ("dependencies: []\n", "name: it is missing; give the environment a name"),
+    ("nmae: a\ndependencies: []\n", "nmae: unknown key; did you mean name?"),
+    ("name: a\ndependancies: [x]\n", "dependancies: unknown key; did you mean dependencies?"),
     ("name: null\ndependencies: []\n", "name: it is null; give the environment a name"),
     ("name: ''\ndependencies: []\n", "name: it is empty"),
     ("name: 12\ndependencies: []\n", "name: it must be text, but it is a number; put it in quotation marks"),
