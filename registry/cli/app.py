@@ -14,7 +14,8 @@ import typer
 from typer.main import get_group
 
 from registry.cli.build_command import BuildCommand
-from registry.cli.options import Command, Group, is_cut_off
+from registry.cli.command import Command, Group
+from registry.cli.options import is_cut_off
 from registry.settings.secrecy import hide_secrets
 
 COMMANDS: Mapping[str, str] = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from typer.main import get_group
 
-from registry.cli.options import BUILD_COMMANDS, Command
+from registry.cli.command import Command
+from registry.cli.options import BUILD_COMMANDS
 
 
 class BuildCommand(Command):
@@ -26,6 +27,11 @@ class BuildCommand(Command):
         """The group of the other commands."""
         return get_group(import_module("registry.cli.commands.environments.builds").app)
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        super().format_options(ctx, formatter)
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        super().format_usage(ctx, formatter)
+        formatter.write_usage(ctx.command_path, f"{{{'|'.join(BUILD_COMMANDS)}}} [ARGS]...", prefix="       ")
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        super().format_help_text(ctx, formatter)
+        # above the options, which are many
         self.builds.format_commands(ctx, formatter)

@@ -7,13 +7,13 @@ import inspect
 import os
 import select
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+from registry.cli.command import SETTINGS, USAGE, USUAL, HelpSettings, write_json_error
 from registry.settings.loading import is_switched_on, load
 from registry.settings.model import Setting, all_settings
 from storage.disk.privacy import OWNER_ONLY, masked
@@ -21,13 +21,10 @@ from storage.errors import ConderyError
 from storage.text import printable, redact
 
 FAILED = 1
-USAGE = 2
 INTERRUPTED = 130
 
 SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directory": "--data-dir"}
 """A second, shorter flag for some settings."""
-
-SETTINGS = "Settings"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
@@ -47,43 +44,12 @@ BuildSpecs = Annotated[list[str], typer.Argument(metavar="SPEC", help=_SPEC_HELP
 T = TypeVar("T")
 
 
-class Command(TyperCommand):
-    """A command whose help lists the settings under their own heading and never cuts a name."""
+class Detailed(ConderyError):
+    """A failure of which programs are told more than its sentence."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """`ctx` is Any because its type is private to typer. Raises typer.BadParameter."""
-        try:
-            return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            # pydantic's words, which are about its own inputs
-            error.message = error.message.removeprefix("Value error, ").replace("Input should", "it must")
-            raise
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """`formatter` is Any because its type is private to typer."""
-        headings: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], SETTINGS: []}
-        for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
-                options = getattr(parameter, "rich_help_panel", None) or "Options"
-                headings["Arguments" if parameter.param_type_name == "argument" else options].append(record)
-        for heading, records in headings.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
-
-
-class Group(TyperGroup):
-    """A list of commands, each with the whole first paragraph of its help."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _beginning(command.help or "")) for name, command in commands if command])
-
-
-def _beginning(text: str) -> str:
-    """The first paragraph as one line."""
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    def __init__(self, message: str, detail: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class UsageError(ConderyError):
@@ -108,10 +74,13 @@ def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[.
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         parameters = [*own, _config_option(), _debug_option(), *(_option(setting) for setting in settings)]
+        if not {setting.name for setting in settings} <= set(USUAL):
+            parameters.append(_parameter("help_settings", HelpSettings, False))
 
-        def command(config: Path | None, debug: bool, **arguments: Any) -> None:
+        def command(config: Path | None, debug: bool, help_settings: bool = False, **arguments: Any) -> None:
             flags = {setting.name: arguments.pop(setting.name) for setting in settings}
-            run_reporting(lambda: function(load(flags, config), **arguments), debug=debug)
+            as_json = arguments.get("json") is True
+            run_reporting(lambda: function(load(flags, config), **arguments), debug=debug, as_json=as_json)
 
         _set_signature(command, function, parameters)
         return command
@@ -124,14 +93,17 @@ def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
     own = list(inspect.signature(function, eval_str=True).parameters.values())
 
     def command(debug: bool, **arguments: Any) -> None:
-        run_reporting(lambda: function(**arguments), debug=debug)
+        run_reporting(lambda: function(**arguments), debug=debug, as_json=arguments.get("json") is True)
 
     _set_signature(command, function, [*own, _debug_option()])
     return command
 
 
-def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
-    """Run a command; an error becomes one line on stderr and an exit code, or a traceback with `debug`."""
+def run_reporting(call: Callable[[], None], *, debug: bool, as_json: bool = False) -> None:
+    """Run a command; an error becomes one line on stderr and an exit code, or a traceback with `debug`.
+
+    With `as_json` a JSON document on stdout says it as well.
+    """
     if debug or is_switched_on("debug"):
         call()
         return
@@ -141,17 +113,21 @@ def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
     except BrokenPipeError as error:
         if is_cut_off():
             raise typer.Exit(FAILED) from None
-        fail(str(error), FAILED)
+        fail(str(error), FAILED, as_json=as_json)
     except ConderyError as error:
-        fail(str(error), USAGE if error.is_mistake else FAILED)
+        detail = error.detail if isinstance(error, Detailed) else None
+        fail(str(error), USAGE if error.is_mistake else FAILED, as_json=as_json, detail=detail)
     except OSError as error:
-        fail(str(error), FAILED)
+        fail(str(error), FAILED, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def fail(message: str, code: int) -> None:
-    sys.stderr.write(f"condery: {printable(redact(message))}\n")
+def fail(message: str, code: int, *, as_json: bool = False, detail: Mapping[str, Any] | None = None) -> None:
+    message = printable(redact(message))
+    if as_json:
+        write_json_error(message, code, detail)
+    sys.stderr.write(f"condery: {message}\n")
     raise typer.Exit(code)
 
 
@@ -191,8 +167,8 @@ def _set_signature(command: Any, function: Callable[..., None], parameters: list
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-def _parameter(name: str, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+def _parameter(name: str, annotation: Any, default: object = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _option(setting: Setting) -> inspect.Parameter:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import FAILED, AsJson, Command, Group, UsageError, fail, need_data, run_async, takes_settings
+from registry.cli.options import FAILED, AsJson, UsageError, fail, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
+from registry.cli.command import Command, Group
 from registry.cli.display import SafeConsole, echo_json
-from registry.cli.options import AsJson, Command, Group, takes_settings
+from registry.cli.options import AsJson, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import SECTIONS, all_settings
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from registry.cli.command import SERVER
 from registry.cli.environments.place import Place
 from registry.cli.options import UsageError, need_data, run_async
 from registry.cli.origin import read_origin
@@ -24,13 +25,19 @@ Server = Annotated[
     typer.Option(
         "--server",
         metavar="SERVER",
-        help="Ask this running server, such as localhost:5000, and not the local store. Without the option it is what "
-        "the variable CONDERY_SERVER says. The access token is that of `condery login`, or CONDERY_TOKEN.",
+        help="Ask this running server, such as localhost:5000, and not the local store. Default: CONDERY_SERVER. The "
+        "access token is CONDERY_TOKEN, or that of `condery login`.",
         show_default=False,
+        rich_help_panel=SERVER,
     ),
 ]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Speak to another machine by http:// without encryption, if SERVER says so.")
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Take an address of another machine with http://, which encrypts nothing.",
+        rich_help_panel=SERVER,
+    ),
 ]
 
 

@@ -76,7 +76,7 @@ def test_a_command_does_not_wait_for_the_parts_of_others() -> None:
 
 
 def test_serve_has_a_flag_for_every_setting_that_is_no_secret() -> None:
-    output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help"]).output
+    output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help-settings"]).output
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == ["--vault-keys"]
 
 
@@ -99,7 +99,8 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     found: Any = typer.main.get_command(app)
     for word in command.split():
         found = found.get_command(None, word)
-    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
+    flag = "--help-settings" if any("--help-settings" in each.opts for each in found.params) else "--help"
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), flag]).output
     assert max(map(len, output.splitlines())) <= 80
     names = set(re.split(r"[\s,/]+", output))
     options = [parameter for parameter in found.params if parameter.param_type_name == "option"]
@@ -108,6 +109,41 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     letters = "".join(output.split())
     for option in options:
         assert "".join((option.help or "").split()) in letters, option
+
+
+def test_help_has_the_usual_settings_and_says_where_the_others_are() -> None:
+    run = CliRunner(env={"COLUMNS": "80"})
+    for command in (["env", "create"], ["serve"], ["build"]):
+        output = run.invoke(app, [*command, "--help"]).output
+        assert len(output.splitlines()) < 80, command
+        assert "--data-dir" in output
+        assert "more settings are options of this command: --help-settings" in output
+    assert "--help-settings" not in run.invoke(app, ["logout", "--help"]).output
+
+
+def test_help_of_build_begins_with_the_commands_below_it() -> None:
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["build", "--help"]).output
+    assert "condery build [OPTIONS] SPEC...\n       condery build {list|show|logs|cancel} [ARGS]..." in output
+    commands = output.partition("Commands:")[2].partition("Arguments:")[0]
+    assert [line.split()[0] for line in commands.splitlines() if line.startswith("  ") and line[2] != " "] == [
+        *("list", "show", "logs", "cancel")
+    ]
+
+
+def test_a_failure_is_told_as_json_to_who_asked_for_json(condery: Run, tmp_path: Path) -> None:
+    """By a command and by what reads its arguments; the sentence for people stays on standard error."""
+    for line, message in (
+        ("env list --data-dir none", "there is no data directory none; give the server's with --data-dir"),
+        ("env list --status x", "Invalid value for '--status': it is one of QUEUED"),
+        ("env list --limit 3", "No such option: --limit"),
+        ("env list --channel x", "--channel is a setting that `condery env list` does not use; leave it out"),
+    ):
+        done = condery(*line.split(), "--json")
+        assert done.exit_code == 2
+        error = json.loads(done.stdout)["error"]
+        assert error["message"].startswith(message)
+        assert error["exit_code"] == 2
+        assert message in " ".join(done.stderr.split())
 
 
 def test_defaults_in_help_are_written_plainly() -> None:

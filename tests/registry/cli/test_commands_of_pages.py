@@ -31,6 +31,8 @@ def test_every_command_that_a_page_names_is_there(condery: Run, page: str) -> No
         while words and "Commands" in help_text and re.search(rf"^\W*{re.escape(words[0])}\s", help_text, re.MULTILINE):
             path.append(words.pop(0))
             help_text = condery(*path, "--help").stdout
+            if "--help-settings" in help_text:
+                help_text = condery(*path, "--help-settings").stdout
         assert path, (page, words)
         for option in (word for word in words if word.startswith("-")):
             assert re.search(rf"(?<!\S){re.escape(option.partition('=')[0])}\b", help_text), (page, path, option)

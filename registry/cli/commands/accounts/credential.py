@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import by, moment, read_secret, show_list
 from registry.cli.commands.accounts.vault import open_sealed
 from registry.cli.display import echo
-from registry.cli.options import AsJson, Command, Group, UsageError, need_data, run_async, takes_settings
+from registry.cli.options import AsJson, UsageError, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 

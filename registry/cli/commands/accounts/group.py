@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import Force, by, moment, show_list, work_on
 from registry.cli.display import echo
-from registry.cli.options import AsJson, Command, Group, takes_settings
+from registry.cli.options import AsJson, takes_settings
 from registry.settings.loading import LoadedSettings
 
 app = typer.Typer(cls=Group, help="Add, list and fill groups of people.", no_args_is_help=True)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import by, check_namespace, moment, show_list, work_on
 from registry.cli.display import echo, echo_json
-from registry.cli.options import AsJson, Command, Group, UsageError, need_data, run_async, takes_settings
+from registry.cli.options import AsJson, UsageError, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 

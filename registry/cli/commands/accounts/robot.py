@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import by, moment, show_list, state_of, work_on
 from registry.cli.display import echo
-from registry.cli.options import AsJson, Command, Group, UsageError, takes_settings
+from registry.cli.options import AsJson, UsageError, takes_settings
 from registry.settings.loading import LoadedSettings
 
 if TYPE_CHECKING:

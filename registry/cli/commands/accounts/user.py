@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import (
     Force,
     PasswordFile,
@@ -17,7 +18,7 @@ from registry.cli.commands.accounts.opening import (
     work_on,
 )
 from registry.cli.display import echo
-from registry.cli.options import AsJson, Command, Group, UsageError, takes_settings
+from registry.cli.options import AsJson, UsageError, takes_settings
 from registry.settings.loading import LoadedSettings
 
 if TYPE_CHECKING:

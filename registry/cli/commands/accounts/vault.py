@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import by
 from registry.cli.display import echo
-from registry.cli.options import Command, Group, need_data, reports_errors, run_async, takes_settings
+from registry.cli.options import need_data, reports_errors, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 

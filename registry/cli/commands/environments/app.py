@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.environments.changing import delete, rollback
 from registry.cli.commands.environments.showing import alarms, list_environments, show
 from registry.cli.commands.environments.transferring import export, import_environment
 from registry.cli.commands.environments.watching import watch
 from registry.cli.commands.environments.writing import create, update
-from registry.cli.options import Command, Group
 
 app = typer.Typer(
     cls=Group,

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.cli.command import Command, Group
 from registry.cli.commands.accounts.opening import moment, show_list
 from registry.cli.commands.environments.showing import Status
 from registry.cli.display import echo, echo_json
 from registry.cli.environments.naming import BuildName, Limit, find_build_id
 from registry.cli.environments.opening import Insecure, Server, work_at
 from registry.cli.environments.shown import BuildQuery
-from registry.cli.options import AsJson, Command, Group, takes_settings
+from registry.cli.options import AsJson, takes_settings
 from registry.settings.loading import LoadedSettings
 
 if TYPE_CHECKING:
