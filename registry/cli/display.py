@@ -19,6 +19,8 @@ from builder.progress import Progress as OnProgress
 from storage.text import printable, printable_json
 
 DETAIL_WIDTH = 40
+REASON_WIDTH = 80
+_UNITS = {"inspect": " packages", "layers": " layers"}
 
 
 class SafeConsole(Console):
@@ -52,11 +54,18 @@ def build_display(console: Console) -> Iterator[OnProgress]:
     if not console.is_terminal:
         yield PlainLines(console)
         return
+    with live_bars(console) as bars:
+        yield bars
+
+
+@contextlib.contextmanager
+def live_bars(console: Console) -> Iterator[LiveBars]:
+    """Yield bars that `console`, a terminal, shows until the block ends."""
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<9}"),
+        TextColumn("{task.description:<9}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[amount]:>20}"),
+        TextColumn("{task.fields[amount]:>20}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
@@ -70,6 +79,20 @@ class LiveBars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[Stage, TaskID] = {}
+        self._wait: TaskID | None = None
+
+    def end(self, stage: Stage) -> None:
+        """Fill the bar of a stage that has ended, of which nobody may have known how much there is."""
+        if stage in self._tasks:
+            self._bars.update(self._tasks[stage], completed=1, total=1, detail="")
+
+    def wait(self, reason: str | None) -> None:
+        """Say in a row of its own what the build waits for; None ends that."""
+        if self._wait is not None:
+            self._bars.remove_task(self._wait)
+        self._wait = None
+        if reason is not None:
+            self._wait = self._bars.add_task("waiting", total=None, amount="", detail=reason[:REASON_WIDTH])
 
     def __call__(self, event: Event) -> None:
         if event.stage not in self._tasks:
@@ -110,7 +133,7 @@ def _has_ended(event: Event) -> bool:
 
 
 def amount(event: Event) -> str:
-    """`3 of 7`, or megabytes for downloads."""
+    """`3 of 7 packages`, or megabytes for downloads."""
     if event.stage == "download":
         return f"{event.done / 1e6:.1f} of {event.total / 1e6:.1f} MB"
-    return f"{event.done} of {event.total}"
+    return f"{event.done} of {event.total}{_UNITS.get(event.stage, '')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -79,7 +80,7 @@ def build(
         _check_reference(push)
     place = _read_place(output) if output is not None else None
     asked = read_asked(specs, settings.builder)
-    reference, image, pushed = run_async(_build(settings, asked, place, push, current_umask()))
+    reference, image, pushed = run_async(_build(settings, asked, place, push, current_umask(), quiet=json))
     if json:
         document = {
             "reference": reference,
@@ -126,13 +127,14 @@ def _read_place(output: str) -> _Place:
 
 
 async def _build(
-    settings: Settings, asked: Asked, output: _Place | None, push: str | None, umask: int
+    settings: Settings, asked: Asked, output: _Place | None, push: str | None, umask: int, *, quiet: bool
 ) -> tuple[str, FinishedImage, str | None]:
     """Build the image; return its reference here, the image, and the reference that it was pushed to.
 
-    `umask` is the caller's, for files outside the data directory.
+    `umask` is the caller's, for files outside the data directory. A `quiet` build shows no progress.
     """
     from builder.names import image_name
+    from builder.progress import show_nothing
     from builder.publish import StoredImage
     from registry.cli.display import build_display
     from registry.cli.local import manifests_below, open_service
@@ -141,7 +143,7 @@ async def _build(
     console = SafeConsole(stderr=True)
     pushed = None
     async with open_service(settings) as (store, service):
-        with build_display(console) as progress:
+        with contextlib.nullcontext(show_nothing) if quiet else build_display(console) as progress:
             image = await (
                 service.build_lock(asked.lock, progress) if asked.lock else service.build(asked.spec, progress)
             )

@@ -68,6 +68,17 @@ class Client:
             raise self._refusal(status, answer)
         return Fields(str(self.origin), answer)
 
+    def read(self, text: str) -> Fields:
+        """The document in an event of a stream. Raises ServerRefused."""
+        from storage import strict_json
+        from storage.errors import JsonInvalid
+
+        try:
+            found = strict_json.parse(text.encode())
+        except JsonInvalid:
+            found = None
+        return Fields(str(self.origin), found if isinstance(found, dict) else {})
+
     async def ask_list(self, path: str, query: Query, most: int | None = None) -> tuple[list[Fields], int]:
         """All rows of a list, or the first `most`, and how many there are. Raises ServerRefused, NoAnswer."""
         rows: list[Fields] = []

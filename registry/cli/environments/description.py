@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from registry.cli.environments.changes import Changes, compare
@@ -32,6 +32,8 @@ class DescribedBuild:
     changes: Changes | None
     """From the complete build before it; None if there is none, or it made nothing."""
     packages: Sequence[ShownPackage] = ()
+    specification: Mapping[str, Any] = field(default_factory=dict)
+    """What it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self.build.to_json(), "changes": self.changes.to_json() if self.changes else None}
@@ -48,6 +50,8 @@ class DescribedEnvironment:
     """Its reference without a tag."""
     files: dict[str, str]
     """Addresses by names, if the current build is complete."""
+    specification: Mapping[str, Any]
+    """What the current build was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +59,7 @@ class DescribedEnvironment:
             "current": self.current.to_json(),
             "image": self.image,
             "files": self.files,
+            "specification": dict(self.specification),
             "builds": [each.to_json() for each in self.builds],
             "count": self.count,
         }
@@ -80,6 +85,7 @@ async def describe_environment(place: Place, environment: ShownEnvironment, limi
         current,
         image,
         _list_files(place, environment.repository, "latest") if current.is_complete else {},
+        await place.find_specification(current),
     )
 
 
@@ -87,7 +93,7 @@ async def describe_build(place: Place, build: ShownBuild) -> DescribedBuild:
     packages = await place.list_packages(build) if build.is_complete else ()
     earlier = await _find_before(place, build) if build.is_complete else None
     changes = compare(earlier.id, await place.list_packages(earlier), packages) if earlier else None
-    return DescribedBuild(build, changes, packages)
+    return DescribedBuild(build, changes, packages, await place.find_specification(build))
 
 
 async def _find_before(place: Place, build: ShownBuild) -> ShownBuild | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auth.audit.log import append
 from registry.cli.commands.accounts.opening import by
@@ -14,6 +14,7 @@ from registry.cli.environments.shown import (
     ShownAlarm,
     ShownBuild,
     ShownEnvironment,
+    ShownEvent,
     ShownPackage,
     Written,
 )
@@ -65,7 +66,7 @@ class Here:
 
     @property
     def left(self) -> str:
-        return "is continued by the server on this data directory, if one runs or when one starts"
+        return "A server on this data directory builds it: at once if it runs, else when `condery serve` starts it"
 
     async def find_namespace(self) -> str:
         return DEFAULT_NAMESPACE
@@ -110,6 +111,10 @@ class Here:
     async def find_build(self, build: int) -> ShownBuild:
         return show_build(await self.store.environments.builds.find(build))
 
+    async def find_specification(self, build: ShownBuild) -> Mapping[str, Any]:
+        builds = self.store.environments.builds
+        return (await builds.find_specification((await builds.find(build.id)).specification)).document
+
     async def list_builds(self, query: BuildQuery) -> tuple[Sequence[ShownBuild], int]:
         which = BuildFilter(query.namespace, query.name, status=BuildStatus(query.status) if query.status else None)
         paging = Paging(limit=query.limit, descending=True)
@@ -151,6 +156,12 @@ class Here:
         async for page in pages:
             for record, _ in read_records(page.content):
                 yield record.to_text()
+
+    async def read_events(self, build: int) -> AsyncIterator[ShownEvent]:
+        async for page in self._follow(build):
+            for record, _ in read_records(page.content):
+                if record.is_event:
+                    yield ShownEvent(record.kind, record.text, record.data)
 
     async def _read(self, build: int) -> AsyncIterator[Page]:
         logs, position = self.store.environments.logs, 0

@@ -56,7 +56,11 @@ def work_at(
     """
     from registry.logs.lines import configure
 
-    configure(loaded.command_log)
+    log = loaded.command_log
+    if builds and "log_level" not in loaded.origins:
+        # the log of a build, which is shown, says why it fails
+        log = log.model_copy(update={"log_level": "error"})
+    configure(log)
     asked = find_server(server)
     if asked is not None:
         client = open_client(asked, insecure=insecure)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from registry.cli.environments.shown import (
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         ShownAlarm,
         ShownBuild,
         ShownEnvironment,
+        ShownEvent,
         ShownPackage,
         Written,
     )
@@ -37,7 +38,7 @@ class Place(Protocol):
 
     @property
     def left(self) -> str:
-        """What becomes of a build that is not followed any more: the end of a sentence about it."""
+        """What becomes of a build that this process does not work on any more, as a sentence without its full stop."""
         ...
 
     async def find_namespace(self) -> str:
@@ -62,6 +63,10 @@ class Place(Protocol):
 
     async def find_build(self, build: int) -> ShownBuild: ...
 
+    async def find_specification(self, build: ShownBuild) -> Mapping[str, Any]:
+        """What a build was asked for: {channels, dependencies, variables, ...}, or {lockfile}."""
+        ...
+
     async def list_builds(self, query: BuildQuery) -> tuple[Sequence[ShownBuild], int]:
         """The last ones, the newest first, and how many there are in all."""
         ...
@@ -82,4 +87,8 @@ class Place(Protocol):
 
     def read_log(self, build: int, *, follow: bool) -> AsyncIterator[str]:
         """The lines of a log as it is now, or with `follow` until the build has ended."""
+        ...
+
+    def read_events(self, build: int) -> AsyncIterator[ShownEvent]:
+        """What happens to a build, from its beginning until it has ended."""
         ...

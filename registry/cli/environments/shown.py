@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,15 @@ class ShownPackage:
     name: str
     version: str
     channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvent:
+    """What happens to a build (`builder.environments.journal`). Nothing in `data` is checked."""
+
+    kind: str
+    text: str
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from registry.cli.asking import NoAnswer
-from registry.cli.environments.client import Client, Fields, StreamedEvent
+from registry.cli.environments.client import Client, Fields, Query, StreamedEvent
 from registry.cli.environments.shown import (
     COMPLETED,
     BuildQuery,
@@ -15,6 +16,7 @@ from registry.cli.environments.shown import (
     ShownAlarm,
     ShownBuild,
     ShownEnvironment,
+    ShownEvent,
     ShownPackage,
     Written,
 )
@@ -44,7 +46,7 @@ class There:
 
     @property
     def left(self) -> str:
-        return f"goes on at {self.host}"
+        return f"It goes on at {self.host}"
 
     async def find_namespace(self) -> str:
         return (await self.client.ask("GET", "permission")).inner("data").text("primary_namespace")
@@ -90,6 +92,10 @@ class There:
         answer = (await self.client.ask("GET", f"build/{build}")).inner("data")
         return self._show_build(answer, await self._find_name(answer.number("environment_id")))
 
+    async def find_specification(self, build: ShownBuild) -> Mapping[str, Any]:
+        answer = (await self.client.ask("GET", f"build/{build.id}")).inner("data")
+        return answer.inner("specification").inner("spec").document
+
     async def list_builds(self, query: BuildQuery) -> tuple[Sequence[ShownBuild], int]:
         asked = {"namespace": query.namespace, "name": query.name, "status": query.status}
         named = {name: value for name, value in asked.items() if value}
@@ -116,17 +122,24 @@ class There:
         await self.client.ask("PUT", f"build/{build}/cancel")
 
     async def read_log(self, build: int, *, follow: bool) -> AsyncIterator[str]:
-        async for event in self._read_events(build):
+        async for event in self._stream(f"build/{build}/logs", {"follow": "1"}):
             if event.kind == "end":
                 return
             yield event.data
 
-    async def _read_events(self, build: int) -> AsyncIterator[StreamedEvent]:
-        """All events of a log up to its end, with new attempts where the server closes the stream or restarts."""
+    async def read_events(self, build: int) -> AsyncIterator[ShownEvent]:
+        async for event in self._stream(f"build/{build}/events", {}):
+            if event.kind == "end":
+                return
+            found = self.client.read(event.data)
+            yield ShownEvent(event.kind, found.text("text"), found.inner("data").document)
+
+    async def _stream(self, path: str, query: Query) -> AsyncIterator[StreamedEvent]:
+        """All events of a stream up to its end, with new attempts where the server closes the stream or restarts."""
         attempts, position = 0, ""
         while True:
             try:
-                async for event in self.client.stream(f"build/{build}/logs", {"follow": "1"}, position):
+                async for event in self.client.stream(path, query, position):
                     attempts, position = 0, event.id or position
                     yield event
                     if event.kind == "end":

@@ -13,6 +13,7 @@ from registry.cli.display import echo, echo_json
 from registry.cli.environments.naming import BuildName, Limit, find_build_id
 from registry.cli.environments.opening import Insecure, Server, work_at
 from registry.cli.environments.shown import BuildQuery
+from registry.cli.environments.wanted import write_wanted
 from registry.cli.options import AsJson, takes_settings
 from registry.settings.loading import LoadedSettings
 
@@ -93,7 +94,7 @@ def show(
     found = work_at(loaded, server, insecure, work)
     if json:
         packages = [{"name": each.name, "version": each.version, "channel": each.channel} for each in found.packages]
-        echo_json({**found.to_json(), "packages": packages})
+        echo_json({**found.to_json(), "specification": dict(found.specification), "packages": packages})
     else:
         _print(found)
 
@@ -115,7 +116,7 @@ def logs(
     async def work(place: Place) -> None:
         found = await find_build_id(place, build)
         if follow:
-            await follow_to_end(place, found, err=False)
+            await follow_to_end(place, found, "log")
             return
         async for line in place.read_log(found, follow=False):
             echo(line)
@@ -152,6 +153,9 @@ def _print(found: DescribedBuild) -> None:
     for name, value in facts.items():
         if value:
             echo(f"{name + ':':<13}{value}")
+    echo("what was asked for:")
+    for line in write_wanted(found.specification):
+        echo(f"  {line}")
     if found.changes is not None:
         echo(f"what changed against build {found.changes.against}:")
         for line in found.changes.to_lines() or ["nothing"]:

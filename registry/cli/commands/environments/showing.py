@@ -11,6 +11,7 @@ from registry.cli.display import echo, echo_json
 from registry.cli.environments.naming import EnvironmentName, Limit, Namespace, find_environment
 from registry.cli.environments.opening import Insecure, Server, work_at
 from registry.cli.environments.shown import EnvironmentQuery
+from registry.cli.environments.wanted import write_wanted
 from registry.cli.options import AsJson, takes_settings
 from registry.settings.loading import LoadedSettings
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
     from registry.cli.environments.description import DescribedEnvironment
     from registry.cli.environments.place import Place
-    from registry.cli.environments.shown import ShownAlarm, ShownEnvironment
+    from registry.cli.environments.shown import ShownAlarm, ShownBuild, ShownEnvironment
 
 STATUSES = ("QUEUED", "BUILDING", "COMPLETED", "FAILED", "CANCELED")
+
+
+MOST_SHOWN = 30
+"""Packages that are named of those that were asked for; `condery build show` has all."""
 
 
 def read_status(text: str | None) -> str | None:
@@ -122,7 +127,14 @@ def _print(found: DescribedEnvironment) -> None:
     shown, current = found.environment, found.current
     echo(shown.full_name + (f": {shown.description}" if shown.description else ""))
     echo(f"made {moment(shown.created)} by {shown.created_by}")
-    echo(f"current build: {current.id}, {current.status}" + (f" ({current.info})" if current.info else ""))
+    echo(f"current build: {_write_state(current)}")
+    last = found.builds[0].build if found.builds else current
+    if last.id > current.id:
+        echo(f"last build:    {_write_state(last)}")
+        if last.is_finished and not last.is_complete and current.is_complete:
+            echo(f"{'':<15}build {current.id} stays the current one; see `condery build show {last.id}`")
+    for number, line in enumerate(write_wanted(found.specification, MOST_SHOWN)):
+        echo(f"{'' if number else 'asked for:':<15}{line}")
     if shown.solve_error and shown.solved is not None:
         echo(f"it could not be solved again by its schedule at {moment(shown.solved)}: {shown.solve_error}")
     echo(f"pull it:  docker pull {found.image}")
@@ -147,6 +159,10 @@ def _print(found: DescribedEnvironment) -> None:
     show_list(columns, rows, json=False, empty="it has no builds")
     if found.count > len(rows):
         echo(f"{len(rows)} of {found.count} builds; --limit shows more", err=True)
+
+
+def _write_state(build: ShownBuild) -> str:
+    return f"{build.id}, {build.status}" + (f" ({build.info})" if build.info else "")
 
 
 def _count(packages: Sequence[object]) -> str:

@@ -34,8 +34,8 @@ Wait = Annotated[
     bool | None,
     typer.Option(
         "--wait/--no-wait",
-        help="Follow the build to its end, with its log; the command fails if the build does. In the local store the "
-        "command builds, and waits unless told otherwise; a build at a server goes on without it.",
+        help="Wait for the build, and fail if it fails. In the local store the command itself builds, and waits; "
+        "--no-wait leaves the build to a server on this data directory. At a server --no-wait is the default.",
         show_default=False,
     ),
 ]
@@ -152,12 +152,12 @@ async def _finish(
         echo(f"warning: {warning}", err=True)
     image = f"{place.host}/{environment.repository}:{build}"
     if place.waits if waits is None else waits:
-        ended = await follow_to_end(place, build, err=True)
+        ended = await follow_to_end(place, build, "nothing" if json else "progress")
         return Asked(await place.find(environment.namespace, environment.name), ended, image, warnings)
     asked = Asked(environment, await place.find_build(build), image, warnings)
     if not json:
-        echo(f"build {build} of {environment.full_name} is {asked.build.status}, and {place.left}", err=True)
-        echo(f"`condery build logs -f {build}` follows it; a pull of its image waits for it", err=True)
+        echo(f"build {build} of {environment.full_name} is {asked.build.status}. {place.left}.", err=True)
+        echo(f"`condery build logs -f {build}` follows it. A pull of its image waits for it.", err=True)
     return asked
 
 

@@ -55,7 +55,7 @@ def test_a_build_is_left_to_a_server_listed_followed_and_canceled(shell: Shell) 
     left = shell("env create app.yaml --namespace team --no-wait")
     assert left.stdout == "localhost:5000/team/app:1\n"
     # the command may have begun it by the time it leaves
-    assert "and is continued by the server on this data directory" in left.stderr
+    assert "A server on this data directory builds it: at once if it runs, else when `condery serve`" in left.stderr
     (build,) = shell.json("build list team/app")
     assert (build["id"], build["ended"]) == (1, None)
     assert build["status"] in ("QUEUED", "BUILDING")
@@ -83,7 +83,27 @@ def test_a_build_that_fails_is_a_command_that_fails_and_says_why(shell: Shell) -
     assert done.stdout == ""
     assert "build 1 of default/broken is FAILED" in done.stderr
     assert "no-such-package" in done.stderr.splitlines()[-1]
+    assert "stays the current one" not in done.stderr
     assert "no-such-package" in shell.json("env show broken")["current"]["info"]
+
+    shell.write("broken", "one")
+    shell("env update broken broken.yaml --description works")
+    shell.write("broken", "one", "no-such-package")
+    failed = shell("env update broken broken.yaml --description fails --json", code=1)
+    error = json.loads(failed.stdout)["error"]
+    assert error["message"] == failed.stderr.removeprefix("condery: ").rstrip()
+    assert error["message"].endswith(" Build 2 stays the current one")
+    assert (error["exit_code"], error["current_build"]) == (1, 2)
+    assert (error["build"]["id"], error["build"]["status"]) == (3, "FAILED")
+    shown = shell("env show broken").stdout
+    assert "default/broken: works" in shown
+    assert "current build: 2, COMPLETED" in shown
+    assert "last build:    3, FAILED (" in shown
+    assert "build 2 stays the current one; see `condery build show 3`" in shown
+    assert f"asked for:     dependencies: one\n               channels: {shell.channel}\n" in shown
+    assert shell.json("env show broken")["specification"]["dependencies"] == ["one"]
+    assert "  dependencies: one, no-such-package\n" in shell("build show 3").stdout
+    assert shell.json("build show 3")["specification"]["dependencies"] == ["one", "no-such-package"]
 
 
 def test_every_kind_of_file_is_taken_and_standard_input(shell: Shell, tmp_path: Path) -> None:

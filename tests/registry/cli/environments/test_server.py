@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +33,7 @@ def test_an_environment_has_its_whole_life_at_a_server(
     shell.write("Analysis", "one", "two=1.0", file="analysis.yaml")
     made = shell(f"env create analysis.yaml --server {server.address} --description text")
     assert made.stdout == f"{server.address}/default/analysis:1\n"
-    assert f"goes on at {server.address}" in made.stderr
+    assert f"It goes on at {server.address}." in made.stderr
     monkeypatch.setenv("CONDERY_SERVER", server.address)
     log = shell("build logs -f 1").stdout
     assert log.splitlines()[-1].endswith("COMPLETED")
@@ -40,7 +42,7 @@ def test_an_environment_has_its_whole_life_at_a_server(
     shell.write("Analysis", "two", "three", file="analysis.yaml")
     asked = shell("env update Analysis analysis.yaml --wait --json")
     assert json.loads(asked.stdout)["build"]["status"] == "COMPLETED"
-    assert asked.stderr.splitlines()[-1].endswith("COMPLETED")
+    assert asked.stderr == ""
 
     shown = shell.json("env show Analysis")
     assert shown["description"] == "text"
@@ -66,6 +68,10 @@ def test_an_environment_has_its_whole_life_at_a_server(
     shell.write("broken", "no-such-package")
     failed = shell("env create broken.yaml --wait", code=1)
     assert "no-such-package" in failed.stderr.splitlines()[-1]
+    assert shell.json("build show Analysis")["specification"]["dependencies"] == ["two", "three"]
+    shown = shell("env show Analysis").stdout
+    assert f"asked for:     dependencies: one, two=1.0\n               channels: {shell.channel}\n" in shown
+    assert "last build:    2, COMPLETED" in shown
     shell("env delete Analysis")
     assert "says 404" in shell("env show Analysis", code=1).stderr
     assert not (shell.directory / "data").exists()
@@ -81,6 +87,32 @@ def test_the_store_of_a_running_server_is_worked_on_beside_it(shell: Shell, serv
     log = shell(f"build logs -f 2 {there}").stdout
     assert log == shell(f"build logs 2 {here}").stdout
     assert log.splitlines()[-1].endswith("COMPLETED")
+    # on a terminal
+    for place in (here, there):
+        screen = run_on_a_terminal(
+            shell, f"env create app.yaml -n {'there' if place == there else 'here'} --wait {place}"
+        )
+        assert re.search(r"✓.* solve .*1 of 1", screen), screen
+        assert "QUEUED" not in screen
+
+
+def run_on_a_terminal(shell: Shell, line: str) -> str:
+    """What a command shows whose standard error is a terminal."""
+    terminal, slave = os.openpty()
+    command = [sys.executable, "-m", "registry.cli", *line.split()]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=slave, stdin=slave, cwd=shell.directory, env=environment
+    ) as process:
+        os.close(slave)
+        shown = b""
+        # EIO says that nobody has the other end any more
+        with contextlib.suppress(OSError):
+            while piece := os.read(terminal, 1 << 16):
+                shown += piece
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    return shown.decode()
 
 
 def test_a_server_with_accounts_takes_a_token_and_says_how_to_sign_in(
