@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.environments.inputs.channels import merge, read_channels, resolve_channel
-from builder.environments.inputs.fields import describe, need, need_list, need_text, refuse_near, take_text, warn_of_others
+from builder.environments.inputs.fields import (
+    describe,
+    need,
+    need_list,
+    need_text,
+    refuse_near,
+    take_text,
+    warn_of_others,
+)
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
 from builder.environments.inputs.pip_part import PipPart, read_pip_part
 from builder.environments.inputs.selectors import read_platforms, read_selector
