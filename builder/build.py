@@ -38,6 +38,7 @@ from builder.platform_build import PlatformBuild
 from builder.policy.admission import Admission
 from builder.policy.policy import NO_POLICY, Policy, check_lock
 from builder.progress import Event, Progress, show_nothing
+from builder.pypi.resolver import PypiResolver, PypiSolve
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.own import OwnSolvers
@@ -101,6 +102,7 @@ class Builder:
     blobs: BlobStore
     layers: Layers
     solver: OwnSolvers
+    pypi: PypiResolver
     downloader: Downloader
     pool: WorkerPool
     base: Base
@@ -185,12 +187,12 @@ class Builder:
         await admission.check_spec(spec)
         glibc, policy = await self._find_glibc(spec.platforms), await admission.find_policy()
         logins = await self.logins.find(spec.owner)
-        key = make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins.key)
+        key = self._make_resolution_key(spec, glibc, policy, logins.key)
 
         async def solve() -> Solved:
             if (found := await self._find_fresh(key, spec, time.time())) is not None:
                 return Solved(found)
-            return Solved(logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias))
+            return Solved(await self._solve_anew(spec, glibc, policy, logins))
 
         # by a key of its own: who joins a build's solve would wait for it to be recorded
         solved = await self._solves.do(f"{key} preview", solve)
@@ -201,7 +203,7 @@ class Builder:
         """Solve `spec` and record nothing. Raises what the solve raises."""
         spec = await self.logins.give_owner(spec, self.settings.root)
         logins = await self.logins.find(spec.owner)
-        await self.solver.solve(spec, await self._find_glibc(spec.platforms), NO_POLICY, logins)
+        await self._solve_anew(spec, await self._find_glibc(spec.platforms), NO_POLICY, logins)
 
     async def _find_or_solve(
         self, job: Job, progress: Progress, watch: Stopwatch, place: Place | None = None
@@ -220,7 +222,7 @@ class Builder:
             await admission.check_spec(job.spec)
             policy = await admission.find_policy()
             logins = await self.logins.find(job.spec.owner)
-            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias, policy, logins.key)
+            key = self._make_resolution_key(job.spec, glibc, policy, logins.key)
             anew = place is not None and place.anew
             solved = await self._solves.do(
                 f"{key} anew" if anew else key, lambda: self._solve(key, job.spec, glibc, policy, logins, anew=anew)
@@ -247,7 +249,7 @@ class Builder:
         resolution = await self.catalog.locks.find_resolution(key)
         if not anew and (fresh := await self._read_fresh(resolution, spec, now)) is not None:
             return Solved(fresh, key)
-        lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
+        lock = await self._solve_anew(spec, glibc, policy, logins)
         if policy.key:
             check_lock(policy, lock, now)
         solved = Solved(lock, key, now)
@@ -255,6 +257,20 @@ class Builder:
             return solved
         await self._record(spec, solved)
         return Solved(solved.lock, key)
+
+    async def _solve_anew(
+        self, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, logins: Logins
+    ) -> Lock:
+        """Solve for conda packages, and then for PyPI packages over these."""
+        lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
+        if not spec.requirements:
+            return lock
+
+        async def find_conda(name: str) -> bool:
+            return name in await self.solver.list_package_names(spec, logins)
+
+        solve = PypiSolve(spec, glibc, policy, logins, self.fetch_archives, find_conda)
+        return logins.own(await self.pypi.add(lock, solve), self.settings.channel_alias)
 
     async def _find_fresh(self, key: str, spec: EnvironmentSpec, now: float) -> Lock | None:
         """The stored solution of a spec while it is fresh."""
@@ -401,7 +417,10 @@ class Builder:
             glibc = _read_glibc({platform: self._bases[platform] for platform in spec.platforms})
         else:
             return None
-        return make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins)
+        return self._make_resolution_key(spec, glibc, policy, logins)
+
+    def _make_resolution_key(self, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, logins: str) -> str:
+        return make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins, self.pypi.key(spec))
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """Return the key of a lock's image over the current bases, or None while a base is not resolved."""

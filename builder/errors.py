@@ -14,7 +14,11 @@
         │   ├── SolveLimit         time or memory
         │   ├── ChannelUnavailable
         │   ├── ChannelNotAllowed  a channel that the settings do not allow
-        │   └── ChannelRefused     its index is larger, or takes more memory, than allowed
+        │   ├── ChannelRefused     its index is larger, or takes more memory, than allowed
+        │   ├── RequirementRefused a PyPI requirement that no wheel can fulfil here
+        │   ├── IndexUnavailable   an index of PyPI packages cannot be read
+        │   ├── IndexNotAllowed    one that the settings do not allow
+        │   └── IndexRefused       one whose answers are larger than allowed, or wrong
         ├── DownloadFailed
         ├── PackageRefused         an archive that is corrupt or forged, or cannot be installed by copying
         ├── PathConflict           two packages that cannot be installed together
@@ -148,6 +152,43 @@ class ChannelRefused(SolveError):
     def __init__(self, channel: str, reason: str) -> None:
         super().__init__(f"channel {channel} is refused: {reason}")
         self.channel = channel
+        self.reason = reason
+
+
+class RequirementRefused(SolveError):
+    """`requirement` is a name, or a requirement; `reason` says what to do."""
+
+    def __init__(self, requirement: str, reason: str) -> None:
+        if len(reason) > LONGEST_REASON:
+            reason = reason[:LONGEST_REASON] + "..."
+        super().__init__(f"PyPI package {requirement}: {reason}")
+        self.requirement = requirement
+        self.reason = reason
+
+
+class IndexUnavailable(SolveError):
+    transient = True
+
+    def __init__(self, index: str, reason: str) -> None:
+        super().__init__(f"index {index} cannot be read: {reason}")
+        self.index = index
+        self.reason = reason
+
+
+class IndexNotAllowed(SolveError):
+    def __init__(self, index: str, reason: str = "") -> None:
+        super().__init__(
+            f"index {index} is not allowed here: "
+            + (reason or "the server's administrator must add it to the setting allowed_indexes")
+        )
+        self.index = index
+        self.reason = reason
+
+
+class IndexRefused(SolveError):
+    def __init__(self, index: str, reason: str) -> None:
+        super().__init__(f"index {index} is refused: {reason}")
+        self.index = index
         self.reason = reason
 
 

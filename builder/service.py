@@ -19,6 +19,7 @@ from builder.base.shared import SharedBase
 from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
+from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
@@ -42,6 +43,7 @@ from builder.policy.admission import Admission
 from builder.policy.policies import Policies
 from builder.policy.settings import PolicySettings
 from builder.progress import Progress, show_nothing
+from builder.pypi.opening import open_pypi
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
 from builder.queue.hooks import Hooks
@@ -136,7 +138,7 @@ class BuilderService:
         data = DataDirectory(root)
         channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         clear = await _prepare_folders(data)
-        logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias)
+        logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias, settings.pypi_indexes)
         async with contextlib.AsyncExitStack() as stack:
             policies = await stack.enter_async_context(
                 Policies.open(
@@ -146,7 +148,10 @@ class BuilderService:
                 )
             )  # fmt: skip
             admission = Admission(policies, catalog.locks, settings.root)
-            builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
+            indexes = IndexPolicy.of(settings.pypi_indexes, settings.allowed_indexes, others)
+            builder = await _open_builder(
+                stack, settings, data, catalog, blobs, channels, indexes, admission, logins, clear
+            )
 
             wanted = _open_wanted(settings, builder, environments, channels) if environments else None
             at_hand = AtHand()
@@ -248,6 +253,7 @@ async def _open_builder(
     catalog: Catalog,
     blobs: BlobStore,
     policy: ChannelPolicy,
+    indexes: IndexPolicy,
     admission: Admission,
     logins: NamespaceLogins,
     clear: Callable[[], object],
@@ -259,12 +265,14 @@ async def _open_builder(
     shared = await stack.enter_async_context(Solving(solving, lanes))
     solver = OwnSolvers(shared, solving, lanes, data.own_repodata)
     stack.push_async_callback(solver.close)
-    downloads = _make_download_settings(settings, data, policy)
+    downloads = _make_download_settings(settings, data, policy, indexes)
     downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
     pool = await _open_workers(stack, settings, clear)
-    layers = Layers(LayerStore(blobs), pool)
+    layers, popularity = Layers(LayerStore(blobs), pool), Popularity.load_shipped()
+    pypi = open_pypi(settings, data, indexes, credentials, pool, downloader, popularity.usages)
+    stack.push_async_callback(pypi.close)
     builder = Builder(
-        settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.load_shipped(),
+        settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, base, popularity,
         Stages.of(settings), admission, logins,
     )  # fmt: skip
     stack.push_async_callback(builder.close)
@@ -332,7 +340,9 @@ def _make_solving_settings(settings: BuilderSettings) -> SolvingSettings:
     return SolvingSettings(quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves)
 
 
-def _make_download_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> DownloadSettings:
+def _make_download_settings(
+    settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy, indexes: IndexPolicy
+) -> DownloadSettings:
     return DownloadSettings(
         data.archives,
         policy,
@@ -340,6 +350,7 @@ def _make_download_settings(settings: BuilderSettings, data: DataDirectory, poli
         settings.download_seconds,
         settings.download_least,
         settings.build_download_seconds,
+        indexes=indexes,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import find_prefix_problem
 from builder.channels.channel import check_folder, check_form
+from builder.channels.index_policy import PYPI, check_index, check_index_pattern
 from builder.channels.policy import check_pattern
 from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
@@ -36,6 +37,24 @@ class BuilderSettings(Section):
     channel_alias: str = Field(
         "https://conda.anaconda.org", description="URL under which a channel that is given by name alone is found."
     )
+    pypi_indexes: tuple[str, ...] = Field(
+        (PYPI,),
+        min_length=1,
+        description="Indexes of PyPI packages that are asked by default: the first that has a package's name is the "
+        "only one that its wheels come from.",
+    )
+    allowed_indexes: tuple[str, ...] = Field(
+        (),
+        description="Indexes that environments may name instead of `pypi_indexes`: addresses in which * matches "
+        "anything; * alone allows every index at a public address. When empty, none.",
+    )
+    pypi_seconds: float = Field(120, description="Maximum time for solving the PyPI packages of one platform.")
+    pypi_index_seconds: float = Field(
+        30, description="Seconds without a byte after which an index of PyPI packages counts as unreachable."
+    )
+    pypi_page_size: Size = Field(64 << 20, description="Maximum size of what an index says of one PyPI package.")
+    pypi_memory: Size = Field(2 << 30, description="Maximum memory of each process that solves PyPI packages.")
+    pypi_disk: Size = Field(4 << 30, description="Maximum size on disk of what indexes of PyPI packages said.")
     credentials: Path | None = Field(
         None,
         description="File with credentials for channels and registries, in the format of rattler's credentials.json.",
@@ -176,6 +195,7 @@ class BuilderSettings(Section):
         *("long_solves", "solve_memory", "repodata_size", "repodata_disk", "repodata_channels", "downloads"),
         *("concurrent_builds", "builds_per_caller", "builds_at_most", "anonymous_builds_at_most", "workers"),
         *("worker_memory", "concurrent_archives", "max_expanded", "max_ratio", "max_paths"),
+        *("pypi_page_size", "pypi_memory", "pypi_disk"),
     )
     @classmethod
     def _is_at_least_one(cls, value: float) -> float:
@@ -194,6 +214,7 @@ class BuilderSettings(Section):
             "build_download_seconds",
         ),
         *("build_layers_seconds", "archive_seconds", "user", "builds_per_minute"),
+        *("pypi_seconds", "pypi_index_seconds"),
     )
     @classmethod
     def _is_not_negative(cls, value: float | None) -> float | None:
@@ -224,6 +245,16 @@ class BuilderSettings(Section):
     @classmethod
     def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(check_pattern, value))
+
+    @field_validator("pypi_indexes")
+    @classmethod
+    def _are_indexes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_index, value))
+
+    @field_validator("allowed_indexes")
+    @classmethod
+    def _are_patterns_of_indexes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_index_pattern, value))
 
     @field_validator("prefix")
     @classmethod

@@ -8,6 +8,7 @@
     contents/         what was read from the packages, a cache
     packages/         unpacked packages, to which the files of environments on disk are links; a cache
     repodata/         channel indexes, a cache; its folder `own` has those read with a namespace's credentials
+    pypi/             what indexes of PyPI packages said, what conda packages provide of them, uv's own; a cache
     search/           an index of each channel's packages, a cache
     working/          images being put together
     policy/           the deny list as it was read last
@@ -67,6 +68,10 @@ class DataDirectory:
     @property
     def own_repodata(self) -> Path:
         return self.repodata / "own"
+
+    @property
+    def pypi(self) -> Path:
+        return self.root / "pypi"
 
     @property
     def search(self) -> Path:

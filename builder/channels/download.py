@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import structlog
 
+from builder.channels.asking import Asking, Origins
 from builder.channels.channel import Credentials
+from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NO_LOGINS, Logins
 from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
 from builder.channels.transfer import Problem, Received, Transfer
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.network.addresses import AddressGuard, InternalAddress
-from builder.network.organisation import are_of_one
+from builder.network.addresses import InternalAddress
 from builder.network.pace import Pace, TooSlow
-from builder.network.routes import Routes
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane
 from storage.cancellation import to_end
@@ -34,7 +33,6 @@ from storage.errors import StorageFull
 
 log = structlog.get_logger(__name__)
 
-_REDIRECTS = 10
 _OTHER_PROCESS = 0.5
 """Seconds between two checks of a download that another process does."""
 _LONGEST_WAIT = 60.0
@@ -67,9 +65,15 @@ class DownloadSettings:
     """Seconds before the second attempt; doubled before each further one."""
     patience: float = 1
     """Seconds after which a connection moves from its slot to a long one, or gives way."""
+    indexes: IndexPolicy = field(default_factory=IndexPolicy)
+    """The same as `policy` for wheels."""
+
+    def origins_of(self, package: LockedPackage) -> Origins:
+        return self.indexes if package.is_wheel else self.policy
 
 
 EXTENSIONS = (".conda", ".tar.bz2")
+WHEEL = ".whl"
 
 
 class Downloader:
@@ -88,6 +92,7 @@ class Downloader:
         self._settings = settings
         self._credentials = credentials
         self._fetch_oci = fetch_oci
+        self._asking = Asking(credentials, (1 + _LONG) * settings.limit, settings.seconds)
         self._flights: SingleFlight[str, Path] = SingleFlight()
         self._lane = Lane(
             settings.limit,
@@ -100,13 +105,11 @@ class Downloader:
 
     async def __aenter__(self) -> Self:
         self._settings.directory.mkdir(parents=True, exist_ok=True)
-        self._routes: dict[frozenset[str], Routes] = {}
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._flights.close()
-        for routes in self._routes.values():
-            await routes.close()
+        await self._asking.close()
 
     async def fetch(
         self, package: LockedPackage, received: Received | None = None, *, logins: Logins = NO_LOGINS
@@ -119,7 +122,7 @@ class Downloader:
         hash, a hash or size that differs from the record, or an address to which its channel may not send us),
         StorageFull.
         """
-        self._settings.policy.check_package(package)
+        self._settings.origins_of(package).check_package(package)
         if not (package.sha256 or package.md5):
             raise PackageRefused(package.file_name, "its channel's index gives neither sha256 nor md5 for it")
         if package.url.startswith("file://"):
@@ -130,7 +133,7 @@ class Downloader:
         """Whether the archive is on this machine. It reads the disk."""
         if package.url.startswith("file://"):
             return True
-        if not package.file_name.endswith(EXTENSIONS) or not (package.sha256 or package.md5):
+        if not package.file_name.endswith(_list_extensions(package)) or not (package.sha256 or package.md5):
             return False
         return _is_whole(self._path_of(package), package.size)
 
@@ -252,37 +255,10 @@ class Downloader:
             # invalid addresses and numbers in headers, from the libraries that parse them
             return Problem("it answers with an invalid header")
 
-    @asynccontextmanager
-    async def _get(
+    def _get(
         self, package: LockedPackage, headers: dict[str, str], logins: Logins
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET, follow at most ten redirects, each with its own host's credentials, and return the answer."""
-        url = package.url
-        channel = self._settings.policy.address_of(package.channel)
-        routes = self._choose_routes(channel)
-        for _ in range(_REDIRECTS + 1):
-            asked, authorization = url, dict[str, str]()
-            if (credential := logins.find(url) or self._credentials.for_url(url)) and _may_see_login(url, channel):
-                asked, authorization = credential.authorize(url)
-            async with routes.get(asked, {**headers, **authorization}) as response:
-                if response.status not in (301, 302, 303, 307, 308):
-                    yield response
-                    return
-                target = urljoin(url, response.headers.get("Location", ""))
-            _check_redirect(url, target)
-            url = target
-        raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
-
-    def _choose_routes(self, channel: str) -> Routes:
-        """Return sessions for this channel's internal hosts.
-
-        Shared sessions would reuse another channel's connections.
-        """
-        internal = self._settings.policy.internal_of(channel)
-        if internal not in self._routes:
-            most = (1 + _LONG) * self._settings.limit
-            self._routes[internal] = Routes(AddressGuard(internal), most, self._settings.seconds)
-        return self._routes[internal]
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._asking.get(package.url, package.channel, self._settings.origins_of(package), headers, logins)
 
     async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received, logins: Logins) -> None:
         if self._fetch_oci is None:
@@ -294,20 +270,6 @@ class Downloader:
             raise DownloadFailed(package.file_name, self._redactor(logins)(str(error))) from None
         await asyncio.to_thread(part.rehash)
         received(part.size, package.size)
-
-
-def _check_redirect(url: str, target: str) -> None:
-    """Raises ClientError for a redirect to another scheme, with a user, or from https to http."""
-    scheme = urlsplit(target).scheme
-    if scheme not in ("http", "https") or urlsplit(target).username is not None:
-        raise aiohttp.ClientError(f"it redirects to {scheme}:, which is not followed")
-    if scheme == "http" and url.startswith("https:"):
-        raise aiohttp.ClientError("it redirects from https to http, which is not followed")
-
-
-def _may_see_login(url: str, channel: str) -> bool:
-    """Whether `channel` may use credentials for `url`: otherwise one channel could read another's packages."""
-    return are_of_one(urlsplit(url).hostname or "", urlsplit(channel).hostname or "")
 
 
 def _describe_problem(package: LockedPackage, part: PartFile) -> str | None:
@@ -342,11 +304,15 @@ def _find_local(package: LockedPackage) -> Path:
     return path
 
 
+def _list_extensions(package: LockedPackage) -> tuple[str, ...]:
+    return (WHEEL,) if package.is_wheel else EXTENSIONS
+
+
 def _find_extension(package: LockedPackage) -> str:
-    for extension in EXTENSIONS:
+    for extension in _list_extensions(package):
         if package.file_name.endswith(extension):
             return extension
-    raise PackageRefused(package.file_name, "it is neither a .conda nor a .tar.bz2 file")
+    raise PackageRefused(package.file_name, "it is neither a .conda nor a .tar.bz2 file, nor the wheel of an index")
 
 
 def _ignore(_done: int, _size: int | None) -> None:

@@ -59,9 +59,15 @@ class Logins:
                 return Credential(KINDS[each.form], each.secret, each.username)
         return None
 
-    def concern(self, spec: EnvironmentSpec, alias: str) -> bool:
-        """Whether one of the spec's channels is asked with these. Raises ChannelUnavailable."""
-        return any(self.covers(resolve_address(channel, alias)) for channel in list_channels(spec) if self.held)
+    def concern(self, spec: EnvironmentSpec, alias: str, indexes: Sequence[str] = ()) -> bool:
+        """Whether one of the spec's channels, or of the indexes of its PyPI packages, is asked with these.
+
+        `indexes` are asked where the spec names none. Raises ChannelUnavailable.
+        """
+        if not self.held:
+            return False
+        asked = (spec.indexes or indexes) if spec.requirements else ()
+        return any(map(self.covers, [*(resolve_address(each, alias) for each in list_channels(spec)), *asked]))
 
     def covers(self, url: str) -> bool:
         return any(each.covers(url) for each in self.held)
@@ -71,12 +77,13 @@ class Logins:
         return replace(
             lock,
             packages={
-                platform: tuple(self._own(package, alias) for package in packages)
+                platform: tuple(self.own_package(package, alias) for package in packages)
                 for platform, packages in lock.packages.items()
             },
         )
 
-    def _own(self, package: LockedPackage, alias: str) -> LockedPackage:
+    def own_package(self, package: LockedPackage, alias: str) -> LockedPackage:
+        """The same for one package."""
         if self.covers(package.url) or self.covers(resolve_address(package.channel, alias)):
             return replace(package, owner=self.owner)
         return package
@@ -103,11 +110,13 @@ NO_LOGINS = Logins()
 
 
 class NamespaceLogins:
-    """Finds a namespace's logins as they are now; `alias` is where channels are found by name."""
+    """Finds a namespace's logins as they are now; `alias` is where channels are found by name, `indexes` are those of
+    PyPI packages."""
 
-    def __init__(self, credentials: NamespaceCredentials, alias: str) -> None:
+    def __init__(self, credentials: NamespaceCredentials, alias: str, indexes: Sequence[str] = ()) -> None:
         self._credentials = credentials
         self._alias = alias
+        self._indexes = indexes
 
     async def find(self, namespace: str) -> Logins:
         """Without a namespace there are none. Raises VaultLocked."""
@@ -115,7 +124,7 @@ class NamespaceLogins:
 
     async def give_owner(self, spec: EnvironmentSpec, namespace: str) -> EnvironmentSpec:
         """The spec as `namespace` asks for it: its own if its credentials are needed, else anybody's."""
-        concerned = (await self.find(namespace)).concern(spec, self._alias)
+        concerned = (await self.find(namespace)).concern(spec, self._alias, self._indexes)
         return replace(spec, owner=namespace if concerned else "")
 
     async def own(self, lock: Lock) -> Lock:

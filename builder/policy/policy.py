@@ -55,6 +55,11 @@ class Policy:
         alias = document["alias"]
         return cls(tuple(Rules.of_document(written, source, alias) for source, written in document["layers"]), alias)
 
+    @property
+    def counts_days(self) -> bool:
+        """Whether what is allowed depends on the time."""
+        return any(each.cooldown_days for each in self.layers)
+
     @cached_property
     def removes(self) -> bool:
         """Whether some packages are kept from the solver."""
@@ -63,13 +68,16 @@ class Policy:
             for each in self.layers
         )
 
-    def find_refusal(self, candidate: Candidate, at: float) -> str | None:
-        """Why a package is not taken at a time (UNIX seconds), as a clause without its name; None if it is."""
+    def find_refusal(self, candidate: Candidate, at: float, *, licensed: bool = True) -> str | None:
+        """Why a package is not taken at a time (UNIX seconds), as a clause without its name; None if it is.
+
+        Without `licensed` its licence is not known yet.
+        """
         for rules in self.layers:
             for denial in rules.denials.get(candidate.name, ()):
                 if denial.holds(candidate):
                     return f"is denied by {rules.where('denied_packages')}: {denial}"
-            if problem := rules.licenses.find_problem(candidate.license):
+            if licensed and (problem := rules.licenses.find_problem(candidate.license)):
                 rule = "allowed_licenses" if rules.allowed_licenses else "denied_licenses"
                 return f"has {problem} by {rules.where(rule)}"
             if problem := _find_age_problem(rules, candidate, at):

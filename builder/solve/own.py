@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from builder.channels.logins import Logins
+from builder.channels.policy import list_channels
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.policy.policy import Policy
@@ -63,6 +64,11 @@ class OwnSolvers:
         """Raises what `Solving.solve` does."""
         async with self._use(logins) as solving:
             return await solving.solve(spec, glibc, policy)
+
+    async def list_package_names(self, spec: EnvironmentSpec, logins: Logins) -> frozenset[str]:
+        """The names of all packages that the spec's channels have. Raises what `Solver.list_package_names` does."""
+        async with self._use(logins) as solving:
+            return frozenset(await solving.list_package_names(list_channels(spec), [*spec.platforms, "noarch"]))
 
     async def download(self, url: str, path: Path, logins: Logins) -> None:
         """Raises what `Solver.download` does."""

@@ -20,11 +20,17 @@ RESOLUTION_FORMAT = 1
 
 
 def make_resolution_key(
-    spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str, policy: Policy = NO_POLICY, logins: str = ""
+    spec: EnvironmentSpec,
+    glibc: Mapping[str, str],
+    channel_alias: str,
+    policy: Policy = NO_POLICY,
+    logins: str = "",
+    pypi: str = "",
 ) -> str:
     """Make the key of a solve: from the spec, from where its channels are, and from what the image's machine has.
 
-    `glibc` has the version by platform, where known; `logins` is the key of the credentials that channels are shown.
+    `glibc` has the version by platform, where known; `logins` is the key of the credentials that channels are shown,
+    and `pypi` says what else the PyPI packages depend on.
     """
     machines = {
         platform: list_virtual_packages(platform, glibc.get(platform, DEFAULT_GLIBC), spec.virtual_packages)
@@ -40,6 +46,7 @@ def make_resolution_key(
             # keys of before there were policies hold where there is none
             **({"policy": policy.key} if policy.key else {}),
             **({"logins": logins} if logins else {}),
+            **({"pypi": pypi} if pypi else {}),
         },
     )
 

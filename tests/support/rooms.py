@@ -12,7 +12,7 @@ ORDER = {
     for package, rooms in {
         "registry": "cli serving app upkeep routes files welcome ui v2 api dispatch contract access "
         "kinds rates health notifications observer trail parts answers settings mirror http webhooks peers logs errors",
-        "builder": "service environments demand ticket build platform_build artifacts image solve queue stages "
+        "builder": "service environments demand ticket build platform_build artifacts image pypi solve queue stages "
         "progress settings publish base layers packages archives remote search policy channels locks names network "
         "work platforms sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "

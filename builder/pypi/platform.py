@@ -1,0 +1,99 @@
+"""The python of a lock as wheels see it: its version, and the tags of wheels that run there, the best first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+
+from builder.errors import RequirementRefused
+from builder.locks.lock import LockedPackage
+
+_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
+_TARGETS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+"""Minor versions of glibc 2 that uv knows as platforms."""
+_OLDEST = 17
+_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_VERSION = re.compile(r"(?P<major>[0-9]{1,3})\.(?P<minor>[0-9]{1,3})(?:\.(?P<micro>[0-9]{1,3}))?(?P<rest>.*)")
+_OTHERS = ("pypy", "graalpy")
+_FREE = re.compile(r"_cp[0-9]+t(?:_|$)")
+
+
+@dataclass(frozen=True)
+class WheelPlatform:
+    """`python` is a whole version; `glibc` the minor of 2, which is no newer than the machine's."""
+
+    platform: str
+    python: str
+    glibc: int
+
+    @classmethod
+    def of(cls, platform: str, packages: Sequence[LockedPackage], glibc: str, wanted: str) -> WheelPlatform:
+        """Raises RequirementRefused(wanted) where no wheels can be installed."""
+        if platform not in _MACHINES:
+            raise RequirementRefused(
+                wanted, f"PyPI packages can be had for {' and '.join(_MACHINES)}, not for {platform}; leave one out"
+            )
+        python = next((each for each in packages if each.name == "python"), None)
+        if python is None:
+            raise RequirementRefused(wanted, f"there is no python in the environment for {platform}; add python")
+        return cls(platform, _find_version(python, packages, wanted), _find_glibc(glibc, wanted))
+
+    @property
+    def target(self) -> str:
+        """As uv names it."""
+        return f"{_MACHINES[self.platform]}-manylinux_2_{self.glibc}"
+
+    @cached_property
+    def ranks(self) -> dict[Tag, int]:
+        """How good each tag is that runs here; 0 is best."""
+        major, minor = map(int, self.python.split(".")[:2])
+        platforms = list(self._list_platforms())
+        tags = [
+            *cpython_tags((major, minor), [f"cp{major}{minor}"], platforms),
+            *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
+        ]
+        return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+
+    def _list_platforms(self) -> Iterator[str]:
+        machine = _MACHINES[self.platform]
+        for minor in range(self.glibc, 4 if machine == "x86_64" else _OLDEST - 1, -1):
+            yield f"manylinux_2_{minor}_{machine}"
+            if minor in _LEGACY:
+                yield f"{_LEGACY[minor]}_{machine}"
+        yield f"linux_{machine}"
+
+
+def _find_version(python: LockedPackage, packages: Sequence[LockedPackage], wanted: str) -> str:
+    found = _VERSION.fullmatch(python.version)
+    if found is None or found["rest"]:
+        raise RequirementRefused(
+            wanted, f"the environment has python {python.version}, for which wheels cannot be chosen; ask for a release"
+        )
+    abi = next((each for each in packages if each.name == "python_abi"), None)
+    of_abi = abi.build if abi else ""
+    layout = python.python_site_packages_path or ""
+    if layout.endswith("t/site-packages") or of_abi.endswith("t") or _FREE.search(python.build):
+        kind = "is free-threaded"
+    elif any(each in build for each in _OTHERS for build in (python.build, of_abi)):
+        kind = "is not CPython"
+    else:
+        return f"{found['major']}.{found['minor']}.{found['micro'] or 0}"
+    raise RequirementRefused(
+        wanted,
+        f"python {python.version} ({python.build}) {kind}, for which no wheels are chosen here; ask for a build of "
+        "CPython with its usual ABI, such as python-gil",
+    )
+
+
+def _find_glibc(glibc: str, wanted: str) -> int:
+    major, minor = (*map(int, re.findall("[0-9]+", glibc)[:2]), 0, 0)[:2]
+    fitting = [each for each in _TARGETS if (major, minor) >= (2, each)]
+    if not fitting:
+        raise RequirementRefused(
+            wanted, f"the image has glibc {glibc}, and wheels need 2.{_OLDEST} or later; take a newer base image"
+        )
+    return max(fitting)
