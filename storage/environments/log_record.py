@@ -7,6 +7,7 @@ everything is bounded.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ MOST_DATA = 300
 MOST_FIELDS = 12
 MOST_RECORD = 64 << 10
 """Bytes: more than any record has by the bounds above. A text may get twice as long when it is made printable."""
+
+_KIND = re.compile(r"[a-z][a-z_]{0,31}")
 
 Value = str | int | float | bool | None
 Data = Mapping[str, Value]
@@ -90,6 +93,34 @@ def _cut(text: str, most: int, length: int) -> str:
 def _moment(seconds: int) -> str:
     """The time in ISO 8601; of many records it is the same."""
     return iso(seconds)
+
+
+def clean_record(line: bytes, latest: float) -> bytes | None:
+    """A line of a log that somebody else wrote, as `write_records` would have; None if it is no record.
+
+    What `write_records` has written stays as it is. A record is of no time after `latest` (UNIX seconds).
+    """
+    for record, _ in read_records(line):
+        if not 0 <= record.at <= latest:
+            return None
+        document: dict[str, object] = {
+            "at": record.at,
+            "kind": record.kind if _KIND.fullmatch(record.kind) else LINE,
+            "text": _clean_again(record.text, MOST_LINE),
+        }
+        if isinstance(record.data, dict) and record.data:
+            document["data"] = {
+                _clean_again(name, MOST_DATA): _clean_again(value, MOST_DATA) if isinstance(value, str) else value
+                for name, value in list(record.data.items())[:MOST_FIELDS]
+                if value is None or isinstance(value, str | int | float)
+            }
+        return printable_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode()).encode()
+    return None
+
+
+def _clean_again(text: str, most: int) -> str:
+    """Text with what `printable_line` and a cut have made longer."""
+    return printable_line(redact(text[: 2 * most]))[: 2 * most]
 
 
 def read_records(content: bytes) -> Iterator[tuple[LogRecord, int]]:

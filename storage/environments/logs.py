@@ -8,7 +8,7 @@ from the garbage collection, and its pieces are deleted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import StoredBlob, need_rows
 from storage.blobs.store import BlobStore
-from storage.database.engine import batches
+from storage.database.engine import Database, batches
 from storage.database.log_tables import environment_log, environment_log_piece
 from storage.database.sql_clock import database_time
 from storage.digest import Digest, new_hasher
@@ -280,3 +280,19 @@ class Logs:
     def _tell(self) -> None:
         for tell in self._hearers:
             tell()
+
+
+async def put_kept(database: Database, connection: AsyncConnection, logs: Mapping[int, tuple[Digest, int]]) -> None:
+    """Record the logs of builds that have ended elsewhere: by the build, the blob with all of it and its bytes.
+
+    Raises BlobUnknown if a blob is not there.
+    """
+    digests = sorted({digest for digest, _ in logs.values()})
+    for some in batches(digests):
+        there = await need_rows(connection, some)
+        if len(there) < len(some):
+            raise BlobUnknown(next(each for each in some if each not in there))
+    now = database_time(database)
+    for build, (digest, size) in logs.items():
+        values = {"build": build, "size": size, "ended": true(), "written": now, "digest": digest}
+        await connection.execute(environment_log.insert().values(**values))

@@ -69,25 +69,33 @@ class EnvironmentSettings:
         `record` is run in the same transaction.
         """
         async with self._database.writing() as connection:
-            # of two who change different fields neither is lost
-            await self._database.lock(connection, f"settings {namespace}/{environment}")
-            query = select(setting.c.document).where(_is_of(namespace, environment))
-            text = (await connection.execute(query)).scalar()
-            merged = (json.loads(text) if text is not None else {}) | dict(changes)
-            document = {name: value for name, value in merged.items() if value is not None}
-            values = {"namespace": namespace, "environment": environment, "document": json.dumps(document)}
-            statement = self._database.insert(setting).values(**values)
-            await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["namespace", "environment"], set_={"document": values["document"]}
-                )
-            )
+            document = await change_layer(self._database, connection, changes, namespace, environment)
             if record is not None:
                 await record(connection, None)
-            await announce(connection, ALL)
         # what is remembered of tags may not be allowed any more
         self._changes.mark_all()
         return document
+
+
+async def change_layer(
+    database: Database, connection: AsyncConnection, changes: Document, namespace: str, environment: str
+) -> Document:
+    """`EnvironmentSettings.change` as a part of a transaction; mark all changes after it."""
+    # of two who change different fields neither is lost
+    await database.lock(connection, f"settings {namespace}/{environment}")
+    query = select(setting.c.document).where(_is_of(namespace, environment))
+    text = (await connection.execute(query)).scalar()
+    merged = (json.loads(text) if text is not None else {}) | dict(changes)
+    document = {name: value for name, value in merged.items() if value is not None}
+    values = {"namespace": namespace, "environment": environment, "document": json.dumps(document)}
+    statement = database.insert(setting).values(**values)
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["namespace", "environment"], set_={"document": values["document"]}
+        )
+    )
+    await announce(connection, ALL)
+    return document
 
 
 async def drop_settings(connection: AsyncConnection, namespace: str, environment: str | None = None) -> None:

@@ -351,7 +351,7 @@ COMMANDS = {
 """Commands that change something, in an order in which they work, and the action of the event that each leaves."""
 OTHER_COMMANDS = {
     "audit", "backup", "build", "build list", "build show", "build logs", "demo", "env export", "env list", "env show",
-    "env watch",
+    "env watch", "env alarms",
     "explain", "explain-access", "gc", "lock", "login", "logout", "sample-channel", "serve", "verify", "settings show",
     "policy show", "policy check", "user list", "group list", "robot list", "token list", "role list", "namespace list",
     "credential list", "vault new-key",

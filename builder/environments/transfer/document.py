@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -21,7 +22,9 @@ from builder.environments.inputs.fields import (
 )
 from builder.environments.transfer.vocabulary import (
     LARGEST_LOCK,
+    LARGEST_LOG,
     LARGEST_MANIFEST,
+    LARGEST_SETTINGS,
     LARGEST_SPECIFICATION,
     LONGEST_TEXT,
     MOST_BUILDS,
@@ -189,7 +192,7 @@ def _read_build(value: Any, path: str, specifications: int, locks: Mapping[str, 
         ended=_read_optional_time(document, "ended", path),
         created_by=need_text(need(document, "created_by", path), f"{path}.created_by", 255),
         image=read_image(document["image"], f"{path}.image") if document.get("image") is not None else None,
-        log=read_descriptor(document["log"], f"{path}.log", 1 << 40) if document.get("log") is not None else None,
+        log=read_descriptor(document["log"], f"{path}.log", LARGEST_LOG) if document.get("log") is not None else None,
     )
     if build.status == BuildStatus.COMPLETED and build.lock is None:
         raise InputInvalid(f"{path}.lock", "a build that is COMPLETED has a lock")
@@ -220,6 +223,8 @@ def _read_settings(value: Any, path: str) -> Mapping[str, Any]:
     document = {} if value is None else need_mapping(value, path)
     if len(document) > _MOST_SETTINGS:
         raise InputInvalid(path, f"it has {len(document)} fields; at most {_MOST_SETTINGS} are allowed")
+    if (size := len(json.dumps(document))) > LARGEST_SETTINGS:
+        raise InputInvalid(path, f"it has {size} bytes; at most {LARGEST_SETTINGS} are allowed")
     return document
 
 

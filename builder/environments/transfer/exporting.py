@@ -1,7 +1,7 @@
 """Writes an environment with its history, its locks and, if wanted, its images as one OCI layout (docs/export.md).
 
-Everything is written as it is read, one lock and one chunk of a blob at a time, so memory grows only with the list of
-builds. An output appears whole or not at all.
+Everything is written as it is read, one lock, one log and one chunk of a blob at a time, so memory grows only with the
+list of builds. An output appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,12 @@ from builder.build import Builder
 from builder.canonical import canonical_json
 from builder.environments.transfer.document import read_document
 from builder.environments.transfer.images import describe_image
+from builder.environments.transfer.logs import read_log
 from builder.environments.transfer.vocabulary import (
     ENVIRONMENT_TYPE,
+    LARGEST_MANIFEST,
     LOCK_TYPE,
+    LOG_TYPE,
     LONGEST_TEXT,
     MOST_BUILDS,
     SPECIFICATION_TYPE,
@@ -153,7 +156,8 @@ class _Writer:
             if build.image_key is not None and build.image_key not in known:
                 known[build.image_key] = await self._write_image(build, with_bytes)
             image = known[build.image_key] if build.image_key and build.status == BuildStatus.COMPLETED else None
-            exported.append(_describe(build, places[build.specification], image, locks))
+            ended = _describe(build, places[build.specification], image, locks)
+            exported.append(replace(ended, log=await self._write_log(build)))
         document = ExportedEnvironment(
             namespace=environment.namespace,
             name=environment.name,
@@ -212,6 +216,10 @@ class _Writer:
                 await self._add_layer(_CONDA_LOCK_TYPE, text, f"lock-{key}/{CONDA_LOCK.file_name}")
         return found
 
+    async def _write_log(self, build: EnvironmentBuild) -> Descriptor | None:
+        content = await read_log(self.store.logs, build)
+        return await self._add_layer(LOG_TYPE, content, f"log-{build.id}.jsonl") if content else None
+
     async def _write_image(self, build: EnvironmentBuild, with_bytes: bool) -> ExportedImage | None:
         assert build.image_key is not None
         image = await describe_image(self.builder, self.store.builds, build.image_key, with_bytes=with_bytes)
@@ -248,6 +256,8 @@ class _Writer:
             "annotations": {_TITLE: f"{environment.namespace}/{environment.name}"},
         }
         body = canonical_json(manifest)
+        if len(body) > LARGEST_MANIFEST:
+            raise _refuse_number(environment)
         await self._add_content(Digest.of(body), body)
         artifact = Descriptor(
             OCI_MANIFEST,

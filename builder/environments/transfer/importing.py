@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sys import intern
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from builder.build import Builder
 from builder.canonical import make_key
@@ -27,7 +27,9 @@ from builder.environments.transfer.exporting import Which
 from builder.environments.transfer.image_tree import describe_finished, list_blobs, read_pushes
 from builder.environments.transfer.layout import Layout
 from builder.environments.transfer.lock_document import read_lock
+from builder.environments.transfer.logs import clean_log
 from builder.environments.transfer.origin import Origin
+from builder.environments.transfer.settings import choose_settings, log_note
 from builder.environments.transfer.vocabulary import (
     ENVIRONMENT_TYPE,
     LARGEST_DOCUMENT,
@@ -42,7 +44,7 @@ from storage.digest import Descriptor, Digest
 from storage.environments.parts import EnvironmentStore
 from storage.environments.transfer.importing import ImportedBuild, ImportedEnvironment, ImportedImage
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild, NewSpecification
-from storage.errors import ManifestBlobUnknown, StorageUnavailable, quote
+from storage.errors import BlobUnknown, ManifestBlobUnknown, StorageUnavailable, quote
 from storage.events.outbox import Record
 from storage.oci import OCI_MANIFEST, is_repository
 from storage.repositories.manifest_document import read_manifest
@@ -71,6 +73,10 @@ class Imported:
 
 Permit = Callable[[str, str], Awaitable[None]]
 """Raises what refuses an environment in a namespace, whose images are in a repository: a name, or a right."""
+
+
+RecordImport = Callable[[Sequence[str]], Record[EnvironmentBuild]]
+"""What to record with an import, of which these settings are set."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,16 @@ class EnvironmentImport:
         name: str | None = None,
         which: Which = "all",
         rebuild: bool = False,
+        may_set: bool = True,
         permit: Permit | None = None,
-        record: Record[EnvironmentBuild] | None = None,
+        record: RecordImport | None = None,
+        tell: Callable[[str], None] = log_note,
     ) -> list[Imported]:
         """Import a directory or a tar as a new environment, by default of the namespace and the name that it had.
 
         Images whose bytes are there are taken over, others are left to the queue, which makes them of their locks;
-        with `rebuild` it makes all of them. `permit` is asked before anything is stored.
+        with `rebuild` it makes all of them. `permit` is asked before anything is stored. Its settings are set if
+        whoever imports it `may_set` them; `tell` gets a line about those that are not.
 
         Raises InputInvalid, EnvironmentTaken, ChannelNotAllowed, PackageRefused, PolicyRefusal, PolicyUnavailable,
         TooManyBuilds, QuotaExceeded, JsonInvalid, ManifestInvalid, StorageFull, and what `permit` raises.
@@ -128,9 +137,11 @@ class EnvironmentImport:
             builds = [_without_bytes(each) for each in builds]
         found = await self.wanted.settings.find(namespace, name)
         await self.wanted.check_room(found, namespace, name)
+        settings = choose_settings(self.wanted.settings, exported.settings, may_set=may_set, tell=tell)
+        recorded = record(sorted(settings)) if record is not None else None
         if any(_is_remade(each) for each in builds):
-            record = self.wanted.record_within(found, namespace, name, record)
-        return await _Import(self, layout, exported, namespace, name, repository).run(builds, by, record)
+            recorded = self.wanted.record_within(found, namespace, name, recorded)
+        return await _Import(self, layout, exported, namespace, name, repository, settings).run(builds, by, recorded)
 
 
 @dataclass
@@ -143,6 +154,7 @@ class _Import:
     namespace: str
     name: str
     repository: str
+    settings: Mapping[str, Any]
     locks: dict[str, _StoredLock] = field(default_factory=dict)
     """By the keys that they had elsewhere."""
     specifications: dict[int, tuple[str, EnvironmentInput, BuildRequest]] = field(default_factory=dict)
@@ -164,13 +176,15 @@ class _Import:
             self.exported.description,
             [await self._describe(build, origin, places) for build, origin in zip(builds, origins, strict=True)],
             places.get(self.exported.current_build or 0, len(builds) - 1),
+            self.settings,
         )
         blobs = await self._list_blobs(builds)
         for _ in range(ATTEMPTS):
             await self._store(blobs)
             try:
-                made = await self.parts.store.imports.put(wanted, by=by, record=record)
-            except ManifestBlobUnknown as error:
+                logs = await self._store_logs(builds)
+                made = await self.parts.store.imports.put(_with_logs(wanted, builds, logs), by=by, record=record)
+            except (ManifestBlobUnknown, BlobUnknown) as error:
                 gone = error
                 continue
             complete = [build.status == BuildStatus.COMPLETED for build in builds]
@@ -268,6 +282,27 @@ class _Import:
         """Store the blobs, each as it is hashed: a blob of another digest is none."""
         for digest, descriptor in blobs.items():
             await self.parts.builder.blobs.put(digest, self.layout.read(descriptor))
+
+    async def _store_logs(self, builds: Sequence[ExportedBuild]) -> dict[Digest, tuple[Digest, int]]:
+        """Store what is left of the logs of builds that are not made again; those by the digests that they had."""
+        found: dict[Digest, tuple[Digest, int]] = {}
+        for build in builds:
+            if build.log is None or build.log.digest in found or _is_remade(build):
+                continue
+            content = await _telling(f"build {build.id}", asyncio.to_thread(clean_log, self.layout, build.log))
+            if content:
+                digest = await asyncio.to_thread(Digest.of, content)
+                await self.parts.builder.blobs.put(digest, [content])
+                found[build.log.digest] = digest, len(content)
+        return found
+
+
+def _with_logs(
+    wanted: ImportedEnvironment, builds: Sequence[ExportedBuild], logs: Mapping[Digest, tuple[Digest, int]]
+) -> ImportedEnvironment:
+    found = [logs.get(each.log.digest) if each.log and not _is_remade(each) else None for each in builds]
+    changed = [replace(build, log=kept) for build, kept in zip(wanted.builds, found, strict=True)]
+    return replace(wanted, builds=changed)
 
 
 def _read_environment(layout: Layout) -> ExportedEnvironment:

@@ -21,7 +21,7 @@ from builder.environments.transfer.document import read_descriptor
 from builder.environments.transfer.vocabulary import ENVIRONMENT_TYPE, LARGEST_MANIFEST
 from builder.errors import InputInvalid
 from storage import strict_json
-from storage.digest import Descriptor, Digest
+from storage.digest import Descriptor, Digest, new_hasher
 from storage.errors import quote
 from storage.objects.segments import CHUNK
 from storage.oci import OCI_MANIFEST
@@ -180,6 +180,15 @@ class Layout:
         if Digest.of(content, descriptor.digest.algorithm) != descriptor.digest:
             raise InputInvalid(locate_blob(descriptor.digest), "its bytes have another digest; the archive is damaged")
         return content
+
+    def read_verified(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The content of a blob in chunks; an error at its end if it has another digest."""
+        hasher = new_hasher(descriptor.digest.algorithm)
+        for chunk in self.read(descriptor):
+            hasher.update(chunk)
+            yield chunk
+        if Digest.of_hasher(hasher) != descriptor.digest:
+            raise InputInvalid(locate_blob(descriptor.digest), "its bytes have another digest; the archive is damaged")
 
     def read(self, descriptor: Descriptor) -> Iterator[bytes]:
         """The content of a blob in chunks, which nothing has verified but its size."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.digest import Descriptor
+from storage.environments.log_writing import MOST_BYTES, RESERVE
 from storage.environments.vocabulary import BuildStatus
 
 VERSION = 1
@@ -26,6 +27,9 @@ LARGEST_DOCUMENT = 32 << 20
 LARGEST_SPECIFICATION = 64 << 20
 LARGEST_MANIFEST = 4 << 20
 LARGEST_LOCK = 64 << 20
+LARGEST_LOG = MOST_BYTES + RESERVE
+LARGEST_SETTINGS = 1 << 20
+"""Bytes of all settings of an environment, as JSON."""
 MOST_IMAGE_MANIFESTS = 100
 
 

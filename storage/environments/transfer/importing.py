@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,8 +24,10 @@ from storage.database.environment_tables import (
 )
 from storage.digest import Digest
 from storage.environments.environments import Environments, find_build, lock_environment
+from storage.environments.logs import put_kept
 from storage.environments.names import CHANNEL
 from storage.environments.publishing import LATEST, lock_packages, set_tags, write_day, write_lock_tag
+from storage.environments.settings import change_layer
 from storage.environments.vocabulary import (
     BuildStatus,
     Cause,
@@ -69,6 +71,8 @@ class ImportedBuild:
     started: float | None
     ended: float | None
     image: ImportedImage | None
+    log: tuple[Digest, int] | None = None
+    """The blob that is the log of one that has ended, and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class ImportedEnvironment:
     """In the order of their age."""
     current: int
     """The place of the current one."""
+    settings: Document = field(default_factory=dict)
+    """What is set for it."""
 
 
 class EnvironmentImports:
@@ -104,7 +110,8 @@ class EnvironmentImports:
     ) -> list[EnvironmentBuild]:
         """Record a new environment with its builds, and images in its repository; `record` gets the current build.
 
-        Raises EnvironmentTaken, QuotaExceeded, SizeMismatch, and ManifestBlobUnknown if a blob is gone again.
+        Raises EnvironmentTaken, QuotaExceeded, SizeMismatch, and ManifestBlobUnknown or BlobUnknown if a blob is gone
+        again.
         """
         builds: list[EnvironmentBuild] = []
 
@@ -119,6 +126,8 @@ class EnvironmentImports:
         await self._room.within(wanted.repository, attempt)
         self._environments.names.add(wanted.repository)
         self._environments.changes.mark(wanted.repository)
+        if wanted.settings:
+            self._environments.changes.mark_all()
         return builds
 
     async def _put(self, connection: AsyncConnection, wanted: ImportedEnvironment, by: str) -> list[EnvironmentBuild]:
@@ -137,7 +146,11 @@ class EnvironmentImports:
             await self._put_image(connection, repository, image)
         for build in wanted.builds:
             ids.append(await self._put_build(connection, made, build, ids, by))
+        ended = zip(ids, wanted.builds, strict=True)
+        await put_kept(self._database, connection, {number: build.log for number, build in ended if build.log})
         await self._note_packages(connection, wanted.builds)
+        if wanted.settings:
+            await change_layer(self._database, connection, wanted.settings, wanted.namespace, wanted.name)
         values = {
             "description": wanted.description,
             "current_build": ids[wanted.current],

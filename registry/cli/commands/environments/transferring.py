@@ -17,11 +17,14 @@ from registry.settings.loading import LoadedSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from builder.environments.life import NamedEnvironments
     from builder.environments.transfer.exporting import Exported, Which
     from builder.environments.transfer.importing import Imported
     from registry.settings.model import Settings
     from storage.environments.vocabulary import EnvironmentBuild
+    from storage.events.outbox import Record
 
 Builds = Annotated[
     str,
@@ -93,6 +96,9 @@ def import_environment(
         bool,
         typer.Option("--rebuild", help="Make all images of their locks, and compare them with those in the archive."),
     ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings/--no-settings", help="Whether the environment's settings are set here, too.")
+    ] = True,
     wait: Annotated[
         bool,
         typer.Option(
@@ -107,7 +113,9 @@ def import_environment(
 
     configure(loaded.command_log)
     which = _read_which(builds)
-    found = run_async(_import(loaded.settings, path, namespace, name, which, rebuild=rebuild, wait=wait))
+    found = run_async(
+        _import(loaded.settings, path, namespace, name, which, rebuild=rebuild, may_set=settings, wait=wait)
+    )
     if json:
         echo_json([_write(each) for each in found])
     else:
@@ -130,6 +138,7 @@ async def _import(
     which: Which,
     *,
     rebuild: bool,
+    may_set: bool,
     wait: bool,
 ) -> list[Imported]:
     from auth.accounts.names import Names
@@ -144,8 +153,13 @@ async def _import(
     # whoever wrote the archive chose the channels, so those of the settings alone are allowed
     channels = ChannelPolicy.of(builder.channels, builder.channel_alias, builder.allowed_channels, "none")
 
-    async def record(connection: Any, build: EnvironmentBuild) -> None:
-        await append(connection, actor.did("environment.import", build.repository, build=build.id))
+    def record(names: Sequence[str]) -> Record[EnvironmentBuild]:
+        also = {"settings": ", ".join(names)} if names else {}
+
+        async def record_import(connection: AsyncConnection, build: EnvironmentBuild) -> None:
+            await append(connection, actor.did("environment.import", build.repository, build=build.id, **also))
+
+        return record_import
 
     async def permit(namespace: str, repository: str) -> None:
         Names(builder.root).check("a namespace", namespace)
@@ -155,8 +169,8 @@ async def _import(
         named = service.environments
         assert named is not None, "the store has environments"
         found = await EnvironmentImport.of(named, channels).read(
-            path, by=actor.name, namespace=namespace, name=name, which=which, rebuild=rebuild, permit=permit,
-            record=record,
+            path, by=actor.name, namespace=namespace, name=name, which=which, rebuild=rebuild, may_set=may_set,
+            permit=permit, record=record, tell=lambda text: echo(text, err=True),
         )  # fmt: skip
         return await _make(named, found) if wait else found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ from tests.support.builder.transfer.archives import (
     write_artifact,
     write_document,
 )
-from tests.support.builder.transfer.histories import importing, make_history, named_of
+from tests.support.builder.transfer.histories import History, importing, log_of, named_of
 
 Spoil = Callable[[Path], object]
 
@@ -152,6 +153,32 @@ def spoil_marker(layout: Path) -> None:
     (layout / "oci-layout").write_bytes(b'{"imageLayoutVersion":"2.0.0"}')
 
 
+def huge_index(layout: Path) -> None:
+    """A file of which a disk has nearly nothing."""
+    os.truncate(layout / "index.json", 1 << 40)
+
+
+def long_index(layout: Path) -> None:
+    index = json.loads((layout / "index.json").read_bytes())
+    index["manifests"] += [{}] * 100_000
+    (layout / "index.json").write_bytes(json.dumps(index).encode())
+
+
+def with_log(content: bytes, **described: Any) -> Spoil:
+    """Another log of the build that failed."""
+
+    def spoil(layout: Path) -> None:
+        log = {"mediaType": "application/vnd.condery.log.v1+json-lines", **put_blob(layout, content), **described}
+        change_document(layout, lambda document: document["builds"][2].update(log=log))
+
+    return spoil
+
+
+def spoil_log(layout: Path) -> None:
+    path = blob_path(layout, read_document(layout)["builds"][2]["log"]["digest"])
+    path.write_bytes(path.read_bytes().replace(b"tow", b"two"))
+
+
 ROWS: dict[str, tuple[Spoil, type[ConderyError], str]] = {
     "a blob of other bytes": (spoil_blob, DigestMismatch, "sha256:"),
     "a document of other bytes": (spoil_document, InputInvalid, "the archive is damaged"),
@@ -200,14 +227,25 @@ ROWS: dict[str, tuple[Spoil, type[ConderyError], str]] = {
     "a variable that activation sets": (in_spec(variables=[["PATH", "/evil"]]), InputInvalid, "PATH"),
     "a platform without images": (in_specification(platforms=["win-64"]), InputInvalid, "platforms"),
     "a specification that is none": (in_specification(dependencies=["-e ."]), InputInvalid, "dependencies"),
+    "an index of a terabyte": (huge_index, InputInvalid, "index.json: it has 1099511627776 bytes; at most"),
+    "an index of too many": (long_index, ConderyError, "more than 100000"),
+    "a log of other bytes": (spoil_log, InputInvalid, "build .*the archive is damaged"),
+    "a log that is not there": (with_log(b"", digest=f"sha256:{'0' * 64}"), InputInvalid, "it is missing"),
+    "a log of another size": (with_log(b"{}", size=1), InputInvalid, "but its descriptor says 1"),
+    "a huge log": (with_log(b"", size=1 << 40), InputInvalid, r"builds\[2\].log.size.*at most"),
+    "a log of one line": (with_log(b"x" * (2 << 20)), InputInvalid, "a line of more than 65536 bytes"),
+    "settings without end": (
+        in_document(lambda it: it["environment"]["settings"].update(quota="9" * (2 << 20))), InputInvalid,
+        "environment.settings: it has",
+    ),
     "a channel that is not allowed": (
         in_specification(channels=["https://evil.example/channel"]), ChannelNotAllowed, "evil.example",
     ),
 }  # fmt: skip
 
 
-async def test_each_is_refused(tmp_path: Path) -> None:
-    made = await make_history(tmp_path, tmp_path / "good", with_bytes=True)
+async def test_each_is_refused(tmp_path: Path, history: History) -> None:
+    made = history.put(tmp_path / "good")
     async with open_service(tmp_path / "here", made.channel) as service:
         for number, (name, (spoil, error, match)) in enumerate(ROWS.items()):
             layout = tmp_path / f"layout{number}"
@@ -231,8 +269,8 @@ TARS: dict[str, tuple[Callable[[tarfile.TarFile], None], str]] = {
 }
 
 
-async def test_tars(tmp_path: Path) -> None:
-    made = await make_history(tmp_path, tmp_path / "good", with_bytes=True)
+async def test_tars(tmp_path: Path, history: History) -> None:
+    made = history.put(tmp_path / "good")
     async with open_service(tmp_path / "here", made.channel) as service:
         for number, (extra, match) in enumerate(TARS.values()):
             await refuse(service, pack(tmp_path / "good", tmp_path / f"{number}.tar", extra), InputInvalid, match)
@@ -258,22 +296,48 @@ async def test_tars(tmp_path: Path) -> None:
         assert not Path("/tmp/escaped").exists()
 
 
-async def test_rules_hold(tmp_path: Path) -> None:
-    made = await make_history(tmp_path, tmp_path / "good", with_bytes=True)
+async def test_a_log_says_what_a_log_of_ours_can_say(
+    tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No terminal obeys it, it has no event of another kind, and what is packed is no lines."""
+    made = history.put(tmp_path / "good")
+    bomb = gzip.compress(b'{"at":1,"kind":"line","text":"x"}\n' * 100_000)
+    line = b'{"at":1,"kind":"state\\nid: 7","text":"\\u001b[2J https://a:b@c/","data":{"a":[[1]],"b":"\\u001b"}}\n'
+    spoils = {"lines": line * 2 + b"no record\n" + b"[" * 50_000 + b"\n" + b"half a record", "bomb": bomb, "empty": b""}
+    async with open_service(tmp_path / "here", made.channel) as service:
+        logs = {}
+        expected = b'{"at":1.0,"kind":"line","text":"\\\\x1b[2J https://***@c/","data":{"b":"\\\\x1b"}}\n' * 2
+        for name, content in spoils.items():
+            layout = tmp_path / name
+            shutil.copytree(tmp_path / "good", layout)
+            with_log(content)(layout)
+            # one log of many builds is kept once
+            change_document(layout, lambda document: document["builds"][0].update(log=document["builds"][2]["log"]))
+            found = await importing(service).read(layout, by="mallory", namespace=name)
+            logs[name] = [await log_of(service, found[place].build) for place in (0, 2)]
+        with monkeypatch.context() as changed:
+            changed.setattr("builder.environments.transfer.logs.LARGEST_LOG", len(expected) - 1)
+            with pytest.raises(InputInvalid, match=r"build .*log: it has more than"):
+                await importing(service).read(tmp_path / "lines", by="mallory", namespace="other")
+        assert logs == {"lines": [expected] * 2, "bomb": [b""] * 2, "empty": [b""] * 2}
+
+
+async def test_rules_hold(tmp_path: Path, history: History) -> None:
+    made = history.put(tmp_path / "good")
     rules = PolicySettings(denied_packages=("two",))
     async with open_service(tmp_path / "here", made.channel, rules=rules) as service:
         await refuse(service, tmp_path / "good", PolicyRefusal, "two")
 
 
-async def test_channels_must_be_allowed(tmp_path: Path) -> None:
-    await make_history(tmp_path, tmp_path / "good", with_bytes=True)
+async def test_channels_must_be_allowed(tmp_path: Path, history: History) -> None:
+    history.put(tmp_path / "good")
     other = await make_channel(tmp_path / "other", [])
     async with open_service(tmp_path / "here", other) as service:
         await refuse(service, tmp_path / "good", ChannelNotAllowed, "channel")
 
 
-async def test_a_lie_about_a_licence_is_not_built(tmp_path: Path) -> None:
-    made = await make_history(tmp_path, tmp_path / "good", with_bytes=False)
+async def test_a_lie_about_a_licence_is_not_built(tmp_path: Path, history: History) -> None:
+    made = history.put(tmp_path / "good", with_bytes=False)
     in_package(license="MIT-of-mallory")(tmp_path / "good")
     async with open_service(tmp_path / "here", made.channel) as service:
         named = named_of(service)

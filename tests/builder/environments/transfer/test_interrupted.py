@@ -16,7 +16,7 @@ from storage.errors import EnvironmentUnknown, StorageFull
 from tests.support.builder.named import end_of, write_down
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
-from tests.support.builder.transfer.histories import exporting, importing, make_history, named_of
+from tests.support.builder.transfer.histories import History, exporting, importing, named_of
 from tests.support.small_disk import small_disk
 
 IMPORTS = """
@@ -46,8 +46,8 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("stage", ["blobs", "transaction"])
-async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, stage: str) -> None:
-    made = await make_history(tmp_path, tmp_path / "archive.tar", with_bytes=True)
+async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, history: History, stage: str) -> None:
+    made = history.put(tmp_path / "archive.tar")
     command = [
         sys.executable,
         "-c",
