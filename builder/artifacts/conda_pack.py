@@ -211,6 +211,8 @@ def _write_records(task: ArchiveTask) -> Iterator[TarMember]:
     requested = {item.name: item.match_spec() for item in task.lock.spec.items}
     for fragment in task.fragments:
         package = fragment.package
+        if package.is_wheel:
+            continue
         try:
             paths = read_paths(task.path(fragment.recipe.key))
         except FileNotFoundError:

@@ -78,7 +78,12 @@ class FinishedLayer:
 
 def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
     """Make the environment layer. The caller stores it. Raises PackageRefused, FragmentsGone."""
-    installed = [InstalledPackage(fragment.package, _find_paths(task, fragment)) for fragment in task.fragments]
+    installed = [
+        InstalledPackage(fragment.package, _find_paths(task, fragment))
+        for fragment in task.fragments
+        # a wheel's own record is in its .dist-info
+        if not fragment.package.is_wheel
+    ]
     files = collect_starting_files(task)
     variables = read_variables(file for file in files if not file.path.startswith(SCRIPTS))
     scripts = [file for file in files if file.path.startswith(SCRIPTS)]

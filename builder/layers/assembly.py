@@ -290,7 +290,7 @@ def _settle(batch: Sequence[_Written], error: Exception | None) -> None:
 
 
 def _name(task: LayerTask) -> str:
-    return ", ".join(fragment.package.name for fragment in task.fragments[:3])
+    return ", ".join(fragment.package.title for fragment in task.fragments[:3])
 
 
 def _measure(task: LayerTask) -> int:

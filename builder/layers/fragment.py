@@ -33,6 +33,9 @@ from storage.disk.files import atomic_write
 FORMAT = 2
 """Part of every fragment's key: raise it when the same recipe gives other bytes, or other facts beside them."""
 
+WHEEL_FORMAT = 1
+"""The same for wheels."""
+
 
 @dataclass(frozen=True)
 class FragmentRecipe:
@@ -41,13 +44,15 @@ class FragmentRecipe:
     archive_key: str
     prefix: str
     python: PythonLayout | None = None
-    """Set for a noarch python package only."""
+    """Set for a noarch python package and for a wheel."""
     excluded: tuple[str, ...] = ()
     """Paths under the prefix that another package wins, sorted."""
     codec: str = CODEC.name
     relocatable: bool = False
     """Whether it is for an archive that can be unpacked anywhere: files at the archive's root, placeholders
     unchanged."""
+    wheel: bool = False
+    """Whether the archive is read as a wheel; a zip file can be a conda package too."""
 
     @classmethod
     def of(
@@ -59,13 +64,25 @@ class FragmentRecipe:
         *,
         relocatable: bool = False,
     ) -> Self:
-        return cls(archive_key, prefix, contents.python, tuple(sorted(excluded)), relocatable=relocatable)
+        return cls(
+            archive_key,
+            prefix,
+            contents.python,
+            tuple(sorted(excluded)),
+            relocatable=relocatable,
+            wheel=contents.wheel is not None,
+        )
 
     @cached_property
     def key(self) -> str:
         """The fragment's name: 64 hex digits."""
         python = [self.python.version, self.python.site_packages] if self.python else None
         kind = "relocatable fragment" if self.relocatable else "fragment"
+        if self.wheel:
+            return make_key(
+                f"{kind} of a wheel",
+                [WHEEL_FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)],
+            )
         return make_key(kind, [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
 
 

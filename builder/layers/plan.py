@@ -10,7 +10,7 @@ from enum import IntEnum
 from itertools import chain
 
 from builder.layers.popularity import PackageUsage, Popularity
-from builder.locks.lock import LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, LockedPackage
 
 PLAN_FORMAT = 2
 """Part of what determines an image's bytes: raise it when the same packages are to be laid out differently."""
@@ -48,7 +48,12 @@ class PlanPackage:
 
     @classmethod
     def of(cls, package: LockedPackage) -> PlanPackage:
-        return cls(package.name, package.size or 0, find_kind(package.noarch, package.build, package.depends))
+        kind = (
+            find_kind_of_wheel(package.build)
+            if package.is_wheel
+            else find_kind(package.noarch, package.build, package.depends)
+        )
+        return cls(package.name, package.size or 0, kind)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,11 @@ def find_kind(noarch: str | None, build: str, depends: Iterable[str]) -> Package
     return PackageKind.PYTHON_ABI if needs_abi or re.search(r"(?:py|cp)[23]\d", build) else PackageKind.PLAIN
 
 
+def find_kind_of_wheel(tags: str) -> PackageKind:
+    """Find the kind of a wheel by the tags of its file name. All go to the folder of one minor version of Python."""
+    return PackageKind.NOARCH_PYTHON if tags.endswith("-any") else PackageKind.PYTHON_ABI
+
+
 def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = MAX_LAYERS) -> Plan:
     """Lay `packages`, which have distinct names, out in at most `limit` layers.
 
@@ -110,7 +120,7 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
 
 def _rank(package: PlanPackage, popularity: Popularity) -> _Ranked:
     """Rank a package by its usual size, where known, rather than this version's, so that an update keeps its place."""
-    usage = popularity.find_usage(package.name, package.size)
+    usage = popularity.find_usage(package.name.removeprefix(WHEEL_PREFIX), package.size)
     return _Ranked(package, usage, popularity.find_place(usage))
 
 

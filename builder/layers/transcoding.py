@@ -19,6 +19,7 @@ from builder.archives.tar_reader import Member, Renamed, Sink, TarError, TarRead
 from builder.errors import PackageRefused
 from builder.layers.compressor import CHUNK, Compressor, Hasher
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, write_sidecar
+from builder.layers.wheel_transcoding import WheelTranscoding
 from builder.packages.contents import PackageContents, Placeholder
 from builder.packages.differences import Differences, PathFacts
 from builder.packages.entry_point import write_entry_point
@@ -51,6 +52,8 @@ def transcode(
 
     Raises PackageRefused, StorageFull. After an error there is nothing at `path`, and the hashers are useless.
     """
+    if contents.wheel is not None:
+        return _transcode_wheel(recipe, contents, archive, path, compressed, uncompressed, limits)
     scratch = path.parents[1]
     with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
@@ -64,6 +67,28 @@ def transcode(
     del job
     paths = write_paths(contents, written, frozenset(recipe.excluded), differences.found)
     write_sidecar(path, info, relocations, starting, paths)
+    return info
+
+
+def _transcode_wheel(
+    recipe: FragmentRecipe,
+    contents: PackageContents,
+    archive: Path,
+    path: Path,
+    compressed: Hasher,
+    uncompressed: Hasher,
+    limits: ArchiveLimits,
+) -> FragmentInfo:
+    """Do the same for a wheel, which has no record of conda's, no placeholders and no files that start containers."""
+    with atomic_write(path, durable=False, scratch=path.parents[1]) as file:
+        compressor = Compressor(file.write, compressed, uncompressed)
+        job = WheelTranscoding(
+            contents, recipe.prefix, compressor.add, relocatable=recipe.relocatable, excluded=recipe.excluded
+        )
+        job.copy_all(archive, limits)
+        compressor.finish()
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.describe())
+    write_sidecar(path, info, {}, StartingFiles(), ())
     return info
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 
-from builder.archives.archive import ArchiveLimits, Part
+from builder.archives.archive import Part
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.packages.paths import check_paths, list_directories
+from builder.packages.paths import check_paths
 from builder.packages.prefix import Mode
 
 PathKind = Literal["file", "softlink", "directory"]
@@ -90,6 +90,26 @@ class ContentPath(NamedTuple):
 
 
 @dataclass(frozen=True)
+class WheelFacts:
+    """What else there is to know of a package that is a wheel. Rows are those of the contents' columns."""
+
+    information: str
+    """Its `.dist-info` directory, without the directories above."""
+    distribution: str
+    """Its normalized name (PEP 503)."""
+    folders: Sequence[str]
+    """Directories that the wheel has members for, placed like its files; they may be empty."""
+    unlisted: frozenset[int]
+    """Rows that its RECORD does not have."""
+    signatures: frozenset[int]
+    """The same, of the files that cannot be there."""
+    unsized: frozenset[int]
+    """Rows of which its RECORD has no size."""
+    generated: Sequence[str] = ()
+    """Paths under the prefix of files that are written when the wheel is installed, besides commands."""
+
+
+@dataclass(frozen=True)
 class PackageContents:
     """A package's paths, in columns of equal length, and what else its `info/` says.
 
@@ -119,7 +139,9 @@ class PackageContents:
     parts: Sequence[Part] = ("pkg",)
     """The tars in the archive that hold files to install."""
     python: PythonLayout | None = None
-    """The layout for which `targets` and entry points were made; None unless `noarch` is `python`."""
+    """The layout for which `targets` and entry points were made; None unless `noarch` is `python`, or for a wheel."""
+    wheel: WheelFacts | None = None
+    """Set if it is a wheel. `sha256` is then what its RECORD says, and what every reader compares with."""
 
     def paths(self) -> Iterator[ContentPath]:
         kinds: dict[str, PathKind] = {"f": "file", "s": "softlink", "d": "directory"}
@@ -142,6 +164,8 @@ class PackageContents:
         else:
             paths = list(self.targets)
         paths += (f"bin/{entry.command}" for entry in self.entry_points)
+        if self.wheel:
+            paths += self.wheel.generated
         return paths
 
     def make_outline(self) -> Self:
@@ -160,26 +184,7 @@ class PackageContents:
             no_link=frozenset(),
             directories=sorted(_OUTLINE.intersection(self.directories)),
             entry_points=(),
+            wheel=replace(self.wheel, folders=(), unlisted=frozenset(), unsized=frozenset(), generated=())
+            if self.wheel
+            else None,
         )
-
-
-def place(contents: PackageContents, python: PythonLayout | None, limits: ArchiveLimits) -> PackageContents:
-    """Move the paths of a noarch python package to where `python` looks for them. Raises PackageRefused."""
-    if contents.noarch != "python":
-        return contents
-    if python is None:
-        raise PackageRefused(
-            contents.package, "it is a noarch python package and the environment has no python; ask for python too"
-        )
-    site = f"{python.site_packages}/"
-    targets = [
-        site + source[14:]
-        if source.startswith("site-packages/")
-        else f"bin/{source[15:]}"
-        if source.startswith("python-scripts/")
-        else source
-        for source in contents.sources
-    ]
-    placed = replace(contents, targets=targets, python=python)
-    directories = list_directories(contents.package, targets, contents.kinds, bool(contents.entry_points), limits)
-    return replace(placed, directories=directories)

@@ -13,15 +13,21 @@ from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits, verify
 from builder.canonical import make_key
 from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
-from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, place
+from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.packages.listing import read_listing
 from builder.packages.path_marks import PathMarks
 from builder.packages.paths import check_reserved
+from builder.packages.placement import place
+from builder.packages.wheels.listing import read_wheel
+from builder.packages.wheels.placement import read_facts
 from builder.work.worker import working_on
 from storage.disk.files import atomic_write, mark_used
 
 FORMAT = 2
 """Part of every inspection's key: raise it when the same archive must be read differently."""
+
+WHEEL_FORMAT = 1
+"""The same for wheels."""
 
 
 def inspect(
@@ -52,10 +58,14 @@ def _inspect(path: Path, package: LockedPackage, cache: Path, limits: ArchiveLim
     state = _stat(path)
     if document is None or (state and document.get("archive") != state):
         verify(path, name, package.size, package.sha256, package.md5)
-        document = {**(document or read_listing(path, name, limits)), "archive": state}
+        document = {**(document or _read_document(path, package, limits)), "archive": state}
         with atomic_write(remembered, durable=False, scratch=cache) as file:
             file.write(orjson.dumps(document))
     return _read_contents(name, document)
+
+
+def _read_document(path: Path, package: LockedPackage, limits: ArchiveLimits) -> dict[str, Any]:
+    return read_wheel(path, package, limits) if package.is_wheel else read_listing(path, str(package), limits)
 
 
 def inspect_all(
@@ -74,8 +84,15 @@ def inspect_all(
 
 
 def _name_cached(package: LockedPackage) -> str:
-    """Name the cached file by the archive alone. Where the files go for a given python is computed anew each time."""
-    key = make_key("contents", [FORMAT, package.archive_key])
+    """Name the cached file by the archive, and whether it is read as a wheel: a zip file can be both.
+
+    Where the files go for a given python is computed anew each time.
+    """
+    if package.is_wheel:
+        # what it is named decides whether it is read at all
+        key = make_key("wheel contents", [WHEEL_FORMAT, package.archive_key, package.title, package.version])
+    else:
+        key = make_key("contents", [FORMAT, package.archive_key])
     return f"{key[:2]}/{key}.json"
 
 
@@ -110,4 +127,5 @@ def _read_contents(name: str, document: dict[str, Any]) -> PackageContents:
         timestamp=document["timestamp"],
         noarch=document["noarch"],
         parts=document["parts"],
+        wheel=read_facts(document["wheel"]) if "wheel" in document else None,
     )

@@ -25,6 +25,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder
 from builder.packages.differences import PathFacts
+from builder.packages.wheels.placement import read_facts, write_facts
 from storage.disk.files import mark_used, temporary_directory
 
 T = TypeVar("T")
@@ -63,7 +64,9 @@ class StoredFiles:
 
 def locate(packages: Path, package: LockedPackage) -> Path:
     """The package's folder in the cache `packages`, whether it is there or not."""
-    return packages / make_key("unpacked package", [FORMAT, package.archive_key])
+    # a zip file can be both
+    kind = "unpacked wheel" if package.is_wheel else "unpacked package"
+    return packages / make_key(kind, [FORMAT, package.archive_key])
 
 
 def is_cached(packages: Path, package: LockedPackage) -> bool:
@@ -106,6 +109,7 @@ def write_package(folder: Path, contents: PackageContents, files: StoredFiles) -
         "link_scripts": contents.link_scripts,
         "timestamp": contents.timestamp,
         "noarch": contents.noarch,
+        "wheel": write_facts(contents.wheel) if contents.wheel else None,
     }
     stored = {
         "sizes": contents.sizes,
@@ -141,6 +145,8 @@ def _load_contents(name: str, document: Mapping[str, Any]) -> PackageContents:
         link_scripts=document["link_scripts"],
         timestamp=document["timestamp"],
         noarch=document["noarch"],
+        # packages that were unpacked by earlier versions do not say
+        wheel=read_facts(document["wheel"]) if document.get("wheel") else None,
     )
 
 

@@ -25,6 +25,8 @@ from builder.layers.transcoding import Transcoding
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect_archive
+from builder.packages.wheels.files import read_files
+from builder.packages.wheels.installation import is_program
 from builder.work.worker import working_on
 from storage.disk.files import temporary_directory, translate_errors
 from storage.layout import DataDirectory
@@ -51,10 +53,23 @@ def _extract(data: DataDirectory, extraction: Extraction, limits: ArchiveLimits)
     contents = inspect_archive(extraction.archive, package, data.contents, limits)
     place = locate(data.packages, package)
     with temporary_directory(data.packages) as folder:
-        job = _Unpacking(contents, package.archive_key, folder, limits)
-        job.copy_all(extraction.archive, limits)
-        write_package(folder, contents, job.finish())
+        if contents.wheel is not None:
+            files = _unpack_wheel(extraction.archive, contents, folder, limits)
+        else:
+            job = _Unpacking(contents, package.archive_key, folder, limits)
+            job.copy_all(extraction.archive, limits)
+            files = job.finish()
+        write_package(folder, contents, files)
         _put(folder, place, data, package)
+
+
+def _unpack_wheel(archive: Path, contents: PackageContents, folder: Path, limits: ArchiveLimits) -> StoredFiles:
+    """Write the files of a wheel as numbered files, its programs with the first line that they were packed with."""
+    files = StoredFiles.empty(len(contents.sources))
+    for index, member, pieces in read_files(archive, contents, limits):
+        executable = member.executable or is_program(contents, index)
+        _store(folder, index, pieces, executable, member.mtime, files)
+    return files
 
 
 def _put(folder: Path, place: Path, data: DataDirectory, package: LockedPackage) -> None:
@@ -84,20 +99,8 @@ class _Unpacking(Transcoding):
             self.copy_member(members, member)
 
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
-        number = self._rows[target]
         executable = normalize_mode(member.mode) == 0o755
-        modified = clamp_time(member.mtime) * 10**9
-        descriptor = os.open(f"{self._folder}/{number}", NEW, 0o600)
-        try:
-            size = _write(descriptor, pieces)
-            os.fchmod(descriptor, 0o555 if executable else 0o444)
-            os.utime(descriptor, ns=(modified, modified))
-        finally:
-            os.close(descriptor)
-        self._files.stored[number] = number
-        self._files.sizes[number] = size
-        self._files.modified[number] = modified
-        self._files.executable[number] = executable
+        _store(self._folder, self._rows[target], pieces, executable, member.mtime, self._files)
 
     def _add_symlink(self, target: str, link: str, mtime: int) -> None:
         self._files.stored[self._rows[target]] = link
@@ -108,6 +111,23 @@ class _Unpacking(Transcoding):
     def finish(self) -> StoredFiles:
         """Return what was written, after all of it."""
         return replace(self._files, found=self.find_differences().found)
+
+
+def _store(
+    folder: Path, number: int, pieces: Iterable[bytes | memoryview], executable: bool, mtime: int, files: StoredFiles
+) -> None:
+    modified = clamp_time(mtime) * 10**9
+    descriptor = os.open(f"{folder}/{number}", NEW, 0o600)
+    try:
+        size = _write(descriptor, pieces)
+        os.fchmod(descriptor, 0o555 if executable else 0o444)
+        os.utime(descriptor, ns=(modified, modified))
+    finally:
+        os.close(descriptor)
+    files.stored[number] = number
+    files.sizes[number] = size
+    files.modified[number] = modified
+    files.executable[number] = executable
 
 
 def _write(descriptor: int, pieces: Iterable[bytes | memoryview]) -> int:

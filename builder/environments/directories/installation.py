@@ -8,7 +8,8 @@ from pathlib import Path
 from builder.archives.archive import ArchiveLimits
 from builder.environments.directories.cache import locate, set_aside
 from builder.locks.lock import Lock, LockedPackage
-from builder.packages.contents import PackageContents, PythonLayout, place
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.placement import place
 from storage.errors import PackagesGone
 
 META = "conda-meta"

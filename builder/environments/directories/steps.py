@@ -16,6 +16,7 @@ from builder.environments.directories.installation import FROZEN, META, Installa
 from builder.environments.directories.package_files import PackageFiles, check_contents
 from builder.environments.directories.places import telling
 from builder.environments.directories.prefix_files import clamp_time, replace_file
+from builder.environments.directories.wheel_files import WheelFiles
 from builder.image.environment_layer import write_history
 from builder.image.variables import write_state
 from builder.locks.description import find_newest
@@ -85,7 +86,8 @@ def install_share(share: Share) -> None:
     with masked(READABLE):
         for package, excluded in share.packages:
             with working_on(str(package)), telling(installation.prefix):
-                with PackageFiles.open(installation, package, python, excluded) as files:
+                kind = WheelFiles if package.is_wheel else PackageFiles
+                with kind.open(installation, package, python, excluded) as files:
                     files.install(made, requested.get(package.name))
 
 

@@ -1,0 +1,1 @@
+"""Wheels that tests make, and trees of installed ones."""
