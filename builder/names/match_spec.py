@@ -10,9 +10,12 @@ from builder.names.spec import Constraint, PackageItem
 
 _PIECES = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 _VERSION = re.compile(rf"(?:[0-9]+!)?{_PIECES}(?:\+{_PIECES})?")
+_LONG_NUMBER = re.compile(r"[0-9]{20,4000}")
 _PACKAGE = re.compile(r"_?[a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*")
 """A package's name, but not a virtual package's, which starts with two underscores."""
 _BUILD = re.compile(r"[a-z0-9_.+*-]+", re.IGNORECASE)
+_EXPRESSION = re.compile(r"\^((?:[a-z0-9_]|\\[.+]|\.\*)+)\$", re.IGNORECASE)
+"""The regular expressions that say no more than a pattern can. `_` and letters stand for themselves."""
 _CHANNEL = re.compile(r"(?:https?|file|oci|s3)://[A-Za-z0-9._~%:/-]+|[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 _SPEC = re.compile(
@@ -38,7 +41,7 @@ def parse_match_spec(text: str) -> PackageItem:
     `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and everything that starts with it; `numpy 1.26` and
     `numpy==1.26` mean exactly that version. A build is the whole build string, with `*` for anything: `py311_0`,
     `*cuda*`, `py311_c*_0`. `>=1,<2|>=3` is a choice between two ranges. Raises InvalidImageName, also for what condery
-    does not support: parentheses, extras, and regular expressions as builds.
+    does not support: parentheses, extras, and regular expressions, but those for builds that a pattern can say as well.
     """
     if len(text) > _LONGEST:
         shown = text[:_SHOWN] + "..."
@@ -55,6 +58,8 @@ def parse_match_spec(text: str) -> PackageItem:
     name = match["name"].lower()
     if name.startswith("__"):
         raise InvalidImageName(text, "virtual packages cannot be requested; cuda.12.4 declares what the machine has")
+    if name[0] in "^*" or name[-1] in "*$":
+        raise InvalidImageName(text, "a package is asked for by its whole name, without * and regular expressions")
     if not _PACKAGE.fullmatch(name):
         raise InvalidImageName(text, f"{name!r} is not a package name")
     channel = match["channel"] or brackets.get("channel")
@@ -73,7 +78,12 @@ def is_version(text: str) -> bool:
 
     Dots separate pieces, and so do underscores or dashes but not both, as in rattler.
     """
-    return _VERSION.fullmatch(text) is not None and not ("_" in text and "-" in text)
+    return _VERSION.fullmatch(text) is not None and not ("_" in text and "-" in text) and not has_large_number(text)
+
+
+def has_large_number(version: str) -> bool:
+    """Whether a number in `version` is larger than rattler reads: it has 64 bits."""
+    return any(int(number) >> 64 for number in _LONG_NUMBER.findall(version))
 
 
 def check_channel(text: str, channel: str) -> str:
@@ -123,6 +133,12 @@ def _parse_versions(text: str, *versions: str) -> tuple[set[Constraint], _Groups
     plain: set[Constraint] = set()
     choice: _Groups = ()
     for version in versions:
+        if "^" in version or "$" in version:
+            raise InvalidImageName(
+                text,
+                "versions cannot be regular expressions, which the solver does not have; write ranges such as "
+                ">=1.2,<1.4 or 1.2.*|1.4.*",
+            )
         if "|" not in version:
             plain |= _parse_constraints(text, version)
             continue
@@ -153,6 +169,12 @@ def _parse_constraint(text: str, part: str) -> Constraint:
     if operator not in _OPERATORS:
         raise InvalidImageName(text, f"{part!r} is not an operator and a version")
     starless = re.sub(r"\.?\*$", "", version)
+    if "*" in starless:
+        raise InvalidImageName(
+            text, f"{version!r} has a * that is not at its end, which the solver does not have; write a range"
+        )
+    if has_large_number(version):
+        raise InvalidImageName(text, f"a number in the version {version[:_SHOWN]!r} has more than 64 bits")
     if not is_version(starless):
         raise InvalidImageName(text, f"{version!r} is not a version")
     if starless == version:
@@ -168,9 +190,23 @@ def _parse_build(text: str, build: str | None) -> str | None:
     """Return the pattern in its canonical form, with single `*`s; None if every build matches."""
     if build is None:
         return None
+    if build.startswith("^") or build.endswith("$"):
+        build = _read_regular_expression(text, build)
     if not _BUILD.fullmatch(build):
         raise InvalidImageName(
             text, f"{build!r} is not a build: it may have letters, digits and _ . + -, and * matches anything"
         )
     pattern = re.sub(r"\*+", "*", build)
     return None if pattern == "*" else pattern
+
+
+def _read_regular_expression(text: str, build: str) -> str:
+    """The pattern that means the same as a regular expression, where there is one. No expression is ever run."""
+    match = _EXPRESSION.fullmatch(build)
+    if match is None:
+        raise InvalidImageName(
+            text,
+            f"of regular expressions for builds, only ^, $ and .* between letters and digits are known, and {build!r} "
+            "has more; write a pattern such as py311_*",
+        )
+    return re.sub(r"\\(.)", r"\1", match[1].replace(".*", "*"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from builder.channels.channel import check_form, strip_credentials
+from builder.environments.inputs.comments import LEFT_OUT
 from builder.environments.inputs.fields import need_list, need_text
 from builder.environments.inputs.input import InputSettings
 from builder.errors import InputInvalid
@@ -19,14 +20,18 @@ MOST = 100
 def read_channels(value: Any, path: str, settings: InputSettings) -> tuple[str, ...]:
     """Read a list of channels and append the default ones, as conda does, unless it has `nodefaults` (CEP 24)."""
     entries = need_list(value, path, MOST)
-    named = [need_text(entry, f"{path}[{index}]").strip() for index, entry in enumerate(entries)]
+    named = {
+        index: need_text(entry, f"{path}[{index}]").strip()
+        for index, entry in enumerate(entries)
+        if entry is not LEFT_OUT
+    }
     found = [
         each
-        for index, name in enumerate(named)
+        for index, name in named.items()
         if name != NO_DEFAULTS
         for each in resolve_channel(name, f"{path}[{index}]", settings)
     ]
-    defaults = () if NO_DEFAULTS in named else settings.channels
+    defaults = () if NO_DEFAULTS in named.values() else settings.channels
     if not found and not defaults:
         raise InputInvalid(path, f"it names no channel but {NO_DEFAULTS}, so there is nothing to take packages from")
     return merge(found, defaults)

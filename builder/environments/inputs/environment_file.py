@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from builder.environments.inputs.channels import merge, read_channels, resolve_channel
+from builder.environments.inputs.comments import LEFT_OUT, leave_out
 from builder.environments.inputs.fields import (
     describe,
     need,
@@ -36,6 +38,7 @@ MOST_DEPENDENCIES = 2000
 LONGEST_NAME = 200
 _LONGEST_DESCRIPTION = 10_000
 _LONGEST_PATH = 4096
+NO_COMMENTS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass
@@ -47,8 +50,10 @@ class Dependencies:
     written: list[Any] = field(default_factory=list)
 
 
-def read_environment_file(document: Any, settings: InputSettings) -> EnvironmentInput:
-    """Read the values of an environment file. Raises InputInvalid."""
+def read_environment_file(
+    document: Any, settings: InputSettings, comments: Mapping[str, Sequence[str]] = NO_COMMENTS
+) -> EnvironmentInput:
+    """Read the values of an environment file, and the comments behind them, by path. Raises InputInvalid."""
     if document is None:
         raise InputInvalid("", "it is empty; an environment file has a name, channels and dependencies")
     if not isinstance(document, dict):
@@ -57,6 +62,10 @@ def read_environment_file(document: Any, settings: InputSettings) -> Environment
         )
     warnings: list[str] = []
     warn_of_others(document, KEYS, "", warnings)
+    platforms = settings.platforms
+    if document.get("platforms") is not None:
+        platforms = read_platforms(document["platforms"], "platforms", warnings)
+    document = leave_out(document, comments, platforms, warnings)
     name = _read_name(document, settings)
     named = document.get("channels", [])
     if named is None:
@@ -65,9 +74,6 @@ def read_environment_file(document: Any, settings: InputSettings) -> Environment
     refuse_near(document, "dependencies", KEYS)
     dependencies = read_dependencies(need(document, "dependencies"), "dependencies", settings, warnings)
     variables = read_variables(document.get("variables"))
-    platforms = settings.platforms
-    if document.get("platforms") is not None:
-        platforms = read_platforms(document["platforms"], "platforms", warnings)
     items = merge_items(dependencies.items)
     spec = EnvironmentSpec(
         items=items,
@@ -123,6 +129,8 @@ def read_dependencies(value: Any, path: str, settings: InputSettings, warnings: 
     found = Dependencies()
     for index, entry in enumerate(need_list(value, path, MOST_DEPENDENCIES)):
         place = f"{path}[{index}]"
+        if entry is LEFT_OUT:
+            continue
         if isinstance(entry, dict):
             _read_part(entry, place, settings, found)
             continue
@@ -201,7 +209,7 @@ def _write(
     return {
         "name": name,
         "prefix": prefix,
-        "channels": list(document.get("channels", [])),
+        "channels": [each for each in document.get("channels", []) if each is not LEFT_OUT],
         "dependencies": list(dependencies),
         "variables": dict(variables),
         **{key: value for key, value in optional.items() if value is not None},

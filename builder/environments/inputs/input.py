@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from builder.channels.policy import ChannelPolicy
 from builder.locks.lock import Lock
 from builder.names.spec import DEFAULT_PREFIX, EnvironmentSpec
 
@@ -33,6 +34,8 @@ class ChannelSettings(Protocol):
     @property
     def channels(self) -> tuple[str, ...]: ...
     @property
+    def allowed_channels(self) -> tuple[str, ...]: ...
+    @property
     def channel_alias(self) -> str: ...
     @property
     def platforms(self) -> tuple[str, ...]: ...
@@ -57,12 +60,21 @@ class InputSettings:
         ("pkgs/r", ANACONDA[1:]),
     )
     """Names that stand for channels elsewhere than below the alias, as conda has them."""
+    local_channels: tuple[tuple[str, str], ...] = ()
+    """The addresses of channels that the server's settings name as directories, ending in `/`, and their names there.
+    Only of these a lock may name files."""
 
     @classmethod
     def of(cls, settings: ChannelSettings, *, needs_name: bool = True) -> InputSettings:
         """From the settings of the builder."""
+        named = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, "none")
         return cls(
-            settings.channels, settings.platforms, settings.prefix, settings.channel_alias, needs_name=needs_name
+            settings.channels,
+            settings.platforms,
+            settings.prefix,
+            settings.channel_alias,
+            needs_name=needs_name,
+            local_channels=tuple((url, name) for url, name in named.list_named().items() if url.startswith("file:")),
         )
 
 

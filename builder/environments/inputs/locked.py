@@ -18,6 +18,7 @@ from builder.environments.inputs.input import InputSettings
 from builder.errors import InputInvalid
 from builder.locks.grammar import BUILD, FILE_NAME, LARGEST, LONGEST, NAME, VERSION, is_site_packages
 from builder.locks.lock import Lock, LockedPackage, order_by_dependency
+from builder.names.match_spec import has_large_number
 from builder.names.spec import EnvironmentSpec
 from storage.errors import quote
 from storage.text import redact
@@ -88,15 +89,41 @@ def read_address(url: Any, path: str, settings: InputSettings) -> Address:
         raise InputInvalid(
             path, f"{shown} does not end like a package's address: <channel>/<platform>/<name>-<version>-<build>.conda"
         )
+    if parts.scheme == "file":
+        return _read_file(parts, unquote(base), subdir, file_name, path, settings)
     clean = strip_credentials(url)
     channel = strip_credentials(urlunsplit(parts._replace(path=base)))
     name, version, build = _split_file_name(file_name, path)
     return Address(clean, _name_channel(channel, path, settings), subdir, file_name, name, version, build, clean != url)
 
 
+def find_local_channel(folder: str, settings: InputSettings) -> tuple[str, str] | None:
+    """The address and the name of the channel that is the directory `folder`, if the server's settings name it."""
+    wanted = folder.rstrip("/")
+    return next(
+        (each for each in settings.local_channels if unquote(urlsplit(each[0]).path).rstrip("/") == wanted), None
+    )
+
+
+def _read_file(
+    parts: SplitResult, folder: str, subdir: str, file_name: str, path: str, settings: InputSettings
+) -> Address:
+    """The address of a file of the server, written as the settings write its channel. Raises InputInvalid."""
+    found = find_local_channel(folder, settings) if parts.netloc in ("", "localhost") else None
+    if found is None:
+        raise InputInvalid(
+            path,
+            f"{quote(parts.geturl())} is a file of the machine where the lock was made; this server reads files only "
+            "of directories that its settings name as channels (channels, allowed_channels)",
+        )
+    address, channel = found
+    url = f"{address}{subdir}/{file_name}"
+    return Address(url, channel, subdir, file_name, *_split_file_name(file_name, path))
+
+
 def _check_scheme(parts: SplitResult, shown: str, path: str, settings: InputSettings) -> None:
     own = {urlsplit(channel).scheme for channel in [*settings.channels, settings.channel_alias] if "://" in channel}
-    allowed = ["https", "http", *sorted(own - {"https", "http", ""})]
+    allowed = ["https", "http", "file", *sorted(own - {"https", "http", "file", ""})]
     if parts.scheme not in allowed:
         raise InputInvalid(path, f"{shown} is not an address that starts with https:// or http://")
     if parts.scheme != "file" and not parts.hostname:
@@ -108,6 +135,8 @@ def _split_file_name(file_name: str, path: str) -> tuple[str, str, str]:
     name, *rest = stem.rsplit("-", 2)
     if len(rest) != 2 or not (NAME.fullmatch(name) and VERSION.fullmatch(rest[0]) and BUILD.fullmatch(rest[1])):
         raise InputInvalid(path, f"{quote(file_name)} is not the name of a package: <name>-<version>-<build>.conda")
+    if has_large_number(rest[0]):
+        raise InputInvalid(path, f"a number in the version of {quote(file_name)} has more than 64 bits")
     if len(file_name) > LONGEST:
         raise InputInvalid(path, f"the file's name has {len(file_name)} characters; at most {LONGEST} are allowed")
     return name, rest[0], rest[1]
@@ -151,7 +180,11 @@ def read_package(address: Address, facts: Facts, platform: str, path: str) -> Lo
         raise InputInvalid(path, f"its address is one of {address.subdir}, but it is locked for {platform}")
     sha256, md5 = _read_hash(facts.sha256, "sha256", _SHA256, path), _read_hash(facts.md5, "md5", _MD5, path)
     if not sha256 and not md5:
-        raise InputInvalid(path, "it has neither sha256 nor md5, so nobody can tell whether the right bytes arrive")
+        raise InputInvalid(
+            path,
+            "it has neither sha256 nor md5, so nobody can tell whether the right bytes arrive (conda list --explicit "
+            "--md5 writes an explicit list with them)",
+        )
     return LockedPackage(
         name=address.name,
         version=address.version,
@@ -226,7 +259,7 @@ class LockReader:
     """Collects the packages of each platform, in the file's order, and what to warn of."""
 
     def __init__(self, settings: InputSettings, warnings: list[str]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._warnings = warnings
         self._packages: dict[str, dict[str, LockedPackage]] = {}
         self._places: dict[tuple[str, str], str] = {}
@@ -242,7 +275,7 @@ class LockReader:
         self._count += 1
         if self._count > MOST_PACKAGES:
             raise InputInvalid("", f"it has more than {MOST_PACKAGES} packages")
-        address = read_address(url, path, self._settings)
+        address = read_address(url, path, self.settings)
         if address.had_credentials and address.channel not in self._hidden:
             self._hidden.add(address.channel)
             self._warnings.append(
@@ -276,7 +309,7 @@ class LockReader:
             channels=tuple(dict.fromkeys([*listed, *used])),
             platforms=tuple(packages),
             virtual_packages=tuple(virtual_packages),
-            prefix=self._settings.prefix,
+            prefix=self.settings.prefix,
         )
         return Lock(spec, packages)
 

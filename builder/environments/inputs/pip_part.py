@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from builder.environments.inputs.comments import LEFT_OUT
 from builder.environments.inputs.fields import need_list, need_text
 from builder.errors import InputInvalid
 from storage.errors import quote
@@ -41,6 +42,8 @@ def read_pip_part(value: Any, path: str) -> PipPart:
     options: list[tuple[str, str]] = []
     lines: list[str] = []
     for index, entry in enumerate(need_list(value, path, MOST)):
+        if entry is LEFT_OUT:
+            continue
         place = f"{path}[{index}]"
         line = need_text(entry, place).strip()
         if line.startswith("-"):

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote as quote_path
 
 from builder.environments.inputs.channels import drop_login, resolve_channel
 from builder.environments.inputs.fields import join, need, need_list, need_mapping, need_text
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
-from builder.environments.inputs.locked import MOST_PACKAGES, Facts, LockReader, choose_built, drop_credentials
+from builder.environments.inputs.locked import (
+    MOST_PACKAGES,
+    Facts,
+    LockReader,
+    choose_built,
+    drop_credentials,
+    find_local_channel,
+)
 from builder.environments.inputs.pip_part import read_requirement
 from builder.environments.inputs.selectors import choose_platforms
 from builder.errors import InputInvalid
@@ -127,7 +135,8 @@ def _read_entry(
     pip: list[str],
 ) -> None:
     kind, address = _identify(need_mapping(entry, path), path)
-    if kind == "conda_source" or (kind == "conda" and "://" not in address):
+    url = _find_url(address, reader.settings)
+    if kind == "conda_source" or (kind == "conda" and url is None):
         raise InputInvalid(
             path,
             f"{quote(address)} is source code or a path of your machine; only packages of channels can be had",
@@ -140,7 +149,16 @@ def _read_entry(
         version = package.get("version")
         pip.append(read_requirement(f"{name}=={need_text(version, f'{place}.version')}" if version else name, place))
         return
-    reader.add(platform, address, _gather(package), place)
+    reader.add(platform, url, _gather(package), place)
+
+
+def _find_url(address: str, settings: InputSettings) -> str | None:
+    """The URL of an archive. pixi writes a path for a file; None if that is in no channel of the server."""
+    if "://" in address:
+        return address
+    if not address.startswith("/") or find_local_channel(address.rsplit("/", 2)[0], settings) is None:
+        return None
+    return f"file://{quote_path(address)}"
 
 
 def _gather(package: Mapping[str, Any]) -> Facts:

@@ -95,14 +95,15 @@ def _read_kind(text: str, settings: InputSettings, file_name: str | None) -> Env
         return read_explicit(text, settings)
     if is_pixi_manifest(text, file_name):
         return read_pixi_manifest(text, settings)
-    document = read_yaml(text)
+    comments: dict[str, list[str]] = {}
+    document = read_yaml(text, comments)
     match document:
         case dict() if is_pixi_lock(document):
             return read_pixi_lock(document, settings)
         case dict() if is_conda_lock(document):
             return read_conda_lock(document, settings)
         case _:
-            return read_environment_file(document, settings)
+            return read_environment_file(document, settings, comments)
 
 
 def is_conda_lock(document: Mapping[str, Any]) -> bool:

@@ -29,13 +29,20 @@ _FALSE = frozenset({"false", "False", "FALSE"})
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """In its only spelling: `007` and `0x10` stay text, whose spelling may matter."""
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
+_BEHIND = re.compile(r"[ \t]*(?:,[ \t]*)?(?<=[ \t])#([^\r\n]*\[[^\r\n]*)")
+_BEHIND_KEY = re.compile(r"[ \t]*:[ \t]*(?<=[ \t])#([^\r\n]*\[[^\r\n]*)")
 _TAG = "tag:yaml.org,2002:"
 
 
-def read_yaml(text: str) -> Any:
-    """Parse one document. Raises InputInvalid, with the path and the line of what is wrong."""
+def read_yaml(text: str, comments: dict[str, list[str]] | None = None) -> Any:
+    """Parse one document. Raises InputInvalid, with the path and the line of what is wrong.
+
+    `comments` gets those that stand behind a value, or behind a key before its value, in the same line and have
+    brackets, by the value's path.
+    """
+    noted = comments if "#" in text and "[" in text else None
     try:
-        return _Reader(yaml.parse(text, Loader=yaml.CSafeLoader)).document()
+        return _Reader(yaml.parse(text, Loader=yaml.CSafeLoader), text, noted).document()
     except yaml.YAMLError as error:
         raise InputInvalid("", f"it is not YAML: {_describe(error)}") from None
 
@@ -50,8 +57,10 @@ def _describe(error: yaml.YAMLError) -> str:
 class _Reader:
     """Turns events of libyaml into values."""
 
-    def __init__(self, events: Any) -> None:
+    def __init__(self, events: Any, text: str, comments: dict[str, list[str]] | None) -> None:
         self._events = iter(events)
+        self._text = text
+        self._comments = comments
         self._values = 0
 
     def document(self) -> Any:
@@ -79,22 +88,32 @@ class _Reader:
         if event.anchor is not None:
             raise InputInvalid(path, f"an anchor (&{event.anchor[:_SHOWN]}) is not supported; write the value out")
         if isinstance(event, yaml.ScalarEvent):
+            if event.style not in ("|", ">"):
+                self._note(_BEHIND, event, path)
             return _read_scalar(event, path)
         if depth >= DEPTH:
             raise InputInvalid("", f"it is nested deeper than {DEPTH} levels")
         if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
             raise InputInvalid(path, f"the tag {quote(event.tag)} is not supported")
         if isinstance(event, yaml.SequenceStartEvent):
-            return self._list(path, depth + 1)
-        return self._mapping(path, depth + 1)
+            return self._list(path, depth + 1, in_flow=bool(event.flow_style))
+        return self._mapping(path, depth + 1, in_flow=bool(event.flow_style))
 
-    def _list(self, path: str, depth: int) -> list[Any]:
+    def _note(self, pattern: re.Pattern[str], event: Any, path: str) -> None:
+        """Note the comment behind an event, if there is one."""
+        if self._comments is not None and (match := pattern.match(self._text, event.end_mark.index)):
+            self._comments.setdefault(path, []).append(match[1])
+
+    def _list(self, path: str, depth: int, *, in_flow: bool) -> list[Any]:
         values: list[Any] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             values.append(self._value(event, f"{path}[{len(values)}]", depth))
+        if in_flow:
+            # the end of a block is where the next line begins
+            self._note(_BEHIND, event, path)
         return values
 
-    def _mapping(self, path: str, depth: int) -> dict[str, Any]:
+    def _mapping(self, path: str, depth: int, *, in_flow: bool) -> dict[str, Any]:
         values: dict[str, Any] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             line = event.start_mark.line + 1
@@ -107,7 +126,10 @@ class _Reader:
                 raise InputInvalid(place, f"it is there twice, again in line {line}; keep one")
             if key == "<<" and event.implicit[0]:
                 raise InputInvalid(place, "merging mappings (<<) is not supported; write the values out")
+            self._note(_BEHIND_KEY, event, place)
             values[key] = self._value(self._next(), place, depth)
+        if in_flow:
+            self._note(_BEHIND, event, path)
         return values
 
 

@@ -194,7 +194,7 @@ REJECTED: list[tuple[Any, str]] = [
         "has an empty step, . or .. in its path",
     ),
     (document(entry(url="https://conda.example.org/%2e%2e/b/linux-64/zlib-1.0-h0_3.conda")), "has an empty step, . or"),
-    (document(entry(url="file:///x/linux-64/zlib-1.0-h0_3.conda")), "is not an address that starts with https:// or"),
+    (document(entry(url="file:///x/linux-64/zlib-1.0-h0_3.conda")), "is a file of the machine where the lock was"),
     (document(entry(url="ftp://x/y/linux-64/zlib-1.0-h0_3.conda")), "is not an address that starts with https:// or"),
     (document(entry(url="https:///y/linux-64/zlib-1.0-h0_3.conda")), "has no host"),
     (document(entry(url="https://x:port/y/linux-64/zlib-1.0-h0_3.conda")), "is not an address"),

@@ -128,6 +128,11 @@ def test_channels(channels: str, expected: tuple[str, ...]) -> None:
         ("hdf5=1.14.3=mpi_mpich_h7f58efa_9", 'hdf5 ==1.14.3[build="mpi_mpich_h7f58efa_9"]'),
         ("tzdata=2022f", "tzdata =2022f"),
         ("r-rcolorbrewer=1.1_3", "r-rcolorbrewer =1.1_3"),
+        ("numpy=1.*", "numpy =1"),
+        ("numpy=1.26.*=py311*", 'numpy =1.26[build="py311*"]'),
+        ("numpy * ^py3.*$", 'numpy[build="py3*"]'),
+        (r"pkg[build='^.*cuda\.1.*$']", 'pkg[build="*cuda.1*"]'),
+        (f"numpy =={(1 << 64) - 1}", f"numpy =={(1 << 64) - 1}"),
         ("sel(linux): gcc", "gcc"),
         ("sel(unix): gcc>1", "gcc >1"),
     ],
@@ -181,6 +186,96 @@ def test_a_name_is_not_always_needed() -> None:
     assert found.document["name"] is None
 
 
+SELECTED = """
+name: a
+channels:
+  - bioconda    # [linux]
+  - msys2       # [win]
+dependencies:
+  - python=3.12
+  - pillow >=3.1  # [osx or win]
+  - one         # [linux]
+  - two         # [not osx and py>=38]
+  - three       # [py<38 or py2k]
+  - "four"      # [unix and (x86_64 or aarch64)] and why
+  - five        # [win or not (linux and py3k)]
+  - six         # only where there is a shell [unix]
+  - seven       # needs seven[extra]
+  - eight       # [optional]
+  - {sel(linux): nine}  # [osx]
+  - pip         # see [1] and [2
+  - pip:        # [win]
+      - pywin32
+  - pip:
+      - uvloop  # [not win]
+      - winloop # [win]
+variables:
+  A: 1          # [win]
+  B: 2          # [linux64]
+description: "# [win]"
+"""
+
+
+def test_comments_select() -> None:
+    found = read(SELECTED)
+    names = ["eight", "four", "one", "pip", "python", "seven", "six", "two"]
+    assert [item.name for item in found.spec.items] == names
+    assert found.spec.channels == ("bioconda", "conda-forge")
+    assert found.pip == ("uvloop",)
+    assert found.spec.variables == (("B", "2"),)
+    assert found.description == "# [win]"
+    assert found.document["channels"] == ["bioconda"]
+    assert found.document["dependencies"][-1] == {"pip": ["uvloop"]}
+    assert found.warnings == (
+        "dependencies[9]: its comment '[optional]' is no selector, and is ignored",
+        "left out by selectors in comments: channels[1], dependencies[1], dependencies[4], dependencies[6], "
+        "dependencies[10], dependencies[12].pip, dependencies[13].pip[1], variables.A",
+    )
+
+
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        ("[linux64]", "'[linux64]', is for linux-64 and not for all of linux-64, linux-aarch64, but all platforms"),
+        ("[linux and py>310]", "'[linux and py>310]': py is known only if the file pins python; write for example"),
+        ("[linux and wni]", "asks for 'wni', which is not known here; the names are linux, osx, win"),
+        ("[linux and __import__('os')]", "asks for '__import__', which is not known here"),
+        ("[linux osx]", "'osx' is not expected there; join names with and, or, not"),
+        ("[(linux]", "a parenthesis is not closed"),
+        ("[linux and]", "it ends too early"),
+        ("[linux == 3]", "'linux' is no number; compare py with one, such as py>=310"),
+        ("[py]", "'py' is no name that holds or does not"),
+        ("[linux $ osx]", "'$ osx' is not understood"),
+        ("[" + "(" * 11 + "linux" + ")" * 11 + "]", "it has more than 10 parentheses"),
+        ("[" + "not " * 60 + "linux]", "the selector in its comment has more than 200 characters"),
+    ],
+)
+def test_selectors_that_are_refused(comment: str, message: str) -> None:
+    with pytest.raises(InputInvalid) as caught:
+        read(f"name: a\nplatforms: [linux-64, linux-aarch64]\ndependencies:\n  - x\n  - y  # {comment}\n")
+    assert message in str(caught.value)
+    assert caught.value.path == "dependencies[1]"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dependencies: [x, y]  # [win]\n", None),
+        ("dependencies:  # [win]\n  - x\n", None),
+        ("dependencies: [x,  # [win]\n  y\n  ]\n", ["y"]),
+        ("dependencies:\n  - x y\n    z#[win]\n", None),
+        ("dependencies:\n  - python=3.10  # [win]\n  - python=3.12  # [linux]\n  - y  # [py==310]\n", ["python"]),
+        ("dependencies:\n  - x\n  # - y [win]\n", ["x"]),
+    ],
+)
+def test_where_comments_are(text: str, expected: list[str] | None) -> None:
+    if expected is None:
+        with pytest.raises(InputInvalid, match="dependencies"):
+            read("name: a\n" + text)
+    else:
+        assert [item.name for item in read("name: a\n" + text).spec.items] == expected
+
+
 REJECTED = [
     ("", "it is empty"),
     (" \n\n", "it is empty"),
@@ -220,6 +315,14 @@ REJECTED = [
     ("name: a\ndependencies: {x: 1}\n", "dependencies: it must be a list, but it is a mapping"),
     (dependencies("a", "b", "numpy>>2"), "dependencies[2]: 'numpy>>2' is not a match spec: '>>2' is not an operator"),
     (dependencies("numpy=1..2"), "dependencies[0]: 'numpy=1..2' is not a match spec: '1..2' is not a version"),
+    (dependencies(r"numpy ^1\.2.*$"), "versions cannot be regular expressions, which the solver does not have"),
+    (dependencies("numpy[version='^(a+)+$']"), "versions cannot be regular expressions, which the solver"),
+    (dependencies("numpy 1.*.3"), "'1.*.3' has a * that is not at its end, which the solver does not have"),
+    (dependencies("numpy * ^py(3|4)+$"), "only ^, $ and .* between letters and digits are known, and '^py(3|4)+$'"),
+    (dependencies("num*"), "a package is asked for by its whole name, without * and regular expressions"),
+    (dependencies("^num.*$"), "a package is asked for by its whole name, without * and regular expressions"),
+    (dependencies("numpy " + "9" * 44), "has more than 64 bits"),
+    (dependencies(f"numpy >=1.{1 << 64}a"), "has more than 64 bits"),
     (dependencies("uvicorn[standard]>1"), "is not a match spec: conda packages have no extras in brackets"),
     (dependencies("__cuda"), "is not a match spec: virtual packages cannot be requested"),
     (dependencies("null"), "dependencies[0]: it must be text, but it is null"),

@@ -10,6 +10,7 @@ from builder.environments.inputs.input import InputKind, InputSettings
 from builder.environments.inputs.reading import read_input
 from builder.errors import InputInvalid
 from builder.locks.formats import write_explicit
+from builder.settings import BuilderSettings
 from tests.support.builder.locks import LOCK
 
 SETTINGS = InputSettings(channel_alias="https://conda.example.org")
@@ -59,7 +60,8 @@ https://u:pw@other.example.org/x/noarch/c-1.0-0.conda#{SHA256}
         ([f"{BASE}/noarch/a-1.0-0.conda#{'a' * 40}"], "line 2: '" + "a" * 40 + "' is neither an md5 nor a sha256"),
         (["numpy"], "line 2: 'numpy' is not an address that starts with https://"),
         (["/home/me/noarch/a-1.0-0.conda"], "line 2: '/home/me/noarch/a-1.0-0.conda' is not an address"),
-        (["file:///home/me/noarch/a-1.0-0.conda"], "is not an address that starts with https://"),
+        (["file:///home/me/noarch/a-1.0-0.conda"], "is a file of the machine where the lock was made"),
+        ([f"https://x.org/c/noarch/a-{'9' * 44}-0.conda"], "has more than 64 bits"),
         ([f"{BASE}/osx-64/a-1.0-0.conda#{MD5}"], "it has only osx-64, but environments are made for Linux only"),
         ([f"{BASE}/{each}/{each[-2:]}-1.0-0.conda#{MD5}" for each in ("linux-64", "linux-32")], "is for one platform"),
         (["# platform: win-64", f"{BASE}/noarch/a-1.0-0.conda#{MD5}"], "line 2: it has only win-64"),
@@ -86,7 +88,44 @@ def test_a_list_of_noarch_packages_for_several_platforms() -> None:
         read_input(content, replace(SETTINGS, platforms=("linux-64", "linux-aarch64")))
 
 
-def test_files_of_this_machine_where_the_settings_name_such_a_channel() -> None:
-    content = f"@EXPLICIT\nfile:///srv/channel/noarch/a-1.0-0.conda#{MD5}".encode()
-    found = read_input(content, replace(SETTINGS, channels=("file:///srv/channel",)))
-    assert found.spec.channels == ("file:///srv/channel",)
+LOCAL = replace(SETTINGS, local_channels=(("file:///srv/a%20channel/", "/srv/a channel"),))
+
+
+@pytest.mark.parametrize("url", ["file:///srv/a%20channel/noarch/a-1.0-0.conda", "file://localhost/srv/a%20channel"])
+def test_files_of_a_channel_that_the_settings_name(url: str) -> None:
+    url = url if url.endswith(".conda") else f"{url}/noarch/a-1.0-0.conda"
+    found = read_input(f"@EXPLICIT\n{url}#{MD5}".encode(), LOCAL)
+    assert found.spec.channels == ("/srv/a channel",)
+    assert found.lock
+    assert found.lock.packages["linux-64"][0].url == "file:///srv/a%20channel/noarch/a-1.0-0.conda"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///srv/noarch/a-1.0-0.conda",
+        "file:///srv/a%20channel/label/noarch/a-1.0-0.conda",
+        "file:///srv/a%20channel2/noarch/a-1.0-0.conda",
+        "file:///srv/x/../a%20channel/noarch/a-1.0-0.conda",
+        "file:///srv/a%20channel/%2e%2e/b/noarch/a-1.0-0.conda",
+        "file://elsewhere/srv/a%20channel/noarch/a-1.0-0.conda",
+        "file:///srv/a%20channel/noarch/a-1.0-0.conda?x",
+        "file:///srv/a%20channel/noarch/passwd",
+        "file:///etc/passwd",
+        "FILE:///etc/noarch/a-1.0-0.conda",
+    ],
+)
+def test_other_files_are_never_read(url: str) -> None:
+    with pytest.raises(InputInvalid, match="line 2: "):
+        read_input(f"@EXPLICIT\n{url}#{MD5}".encode(), LOCAL)
+
+
+def test_which_channels_are_directories() -> None:
+    server = BuilderSettings(
+        channels=("conda-forge", "/srv/one"),
+        allowed_channels=("file:///srv/two", "file:///srv/*", "conda-forge", "https://x.org/y"),
+    )
+    assert InputSettings.of(server).local_channels == (
+        ("file:///srv/one/", "/srv/one"),
+        ("file:///srv/two/", "file:///srv/two"),
+    )

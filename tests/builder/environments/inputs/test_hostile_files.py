@@ -18,7 +18,11 @@ from builder.errors import InputInvalid
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 
-SETTINGS = InputSettings(channels=("conda-forge", "file:///srv/channel"), needs_name=False)
+SETTINGS = InputSettings(
+    channels=("conda-forge", "file:///srv/channel"),
+    needs_name=False,
+    local_channels=(("file:///srv/channel/", "file:///srv/channel"),),
+)
 
 WORDS = st.sampled_from(
     [
@@ -86,6 +90,10 @@ def test_any_explicit_list(lines: list[str]) -> None:
             b"https://u:p@x%d.org/c/noarch/a%d-1-0.conda#%s\n" % (number, number, b"a" * 32) for number in range(5000)
         ),
         b"#" * 1_000_000,
+        b"name: a\ndependencies:\n - a " + b" " * 900_000 + b"\n - b # [",
+        b"name: a\ndependencies:\n - a # " + b"[" * 900_000,
+        b"name: a\ndependencies:\n - a # [" + b"(" * 900_000 + b"linux]",
+        b"name: a\ndependencies:\n" + b" - a # [linux and not py]\n" * 2000,
         b"a" * 1_000_000,
         b"- " * 500_000,
         b"?" * 1_000_000,

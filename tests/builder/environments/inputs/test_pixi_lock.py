@@ -136,7 +136,7 @@ REJECTED = [
     (document(entry(depends="b")), "packages[0].depends: it must be a list"),
     (document(entry(depends=["b\n"])), "packages[0].depends[0]: it is not a match spec"),
     (document(entry(python_site_packages_path="../x")), "packages[0].python_site_packages_path: '../x' is not a path"),
-    (document(entry("file:///x/linux-64/a-1.0-0.conda")), "is not an address that starts with https://"),
+    (document(entry("file:///x/linux-64/a-1.0-0.conda")), "is a file of the machine where the lock was made"),
     (
         document(entry(), version=7, platforms=[{"name": "one", "subdir": "linux-64"}])
         | {"environments": {"default": {"packages": {"one": [], "linux-64": []}}}},
@@ -150,3 +150,15 @@ def test_rejections(value: Any, message: str) -> None:
     with pytest.raises(InputInvalid) as caught:
         read(value)
     assert message in str(caught.value)
+
+
+def test_a_path_of_a_channel_that_the_settings_name() -> None:
+    """rattler writes a path where an address starts with file://."""
+    path = "/srv/a channel/linux-64/a-1.0-0.conda"
+    with pytest.raises(InputInvalid, match="is source code or a path of your machine"):
+        read(document(entry(path)))
+    local = replace(SETTINGS, local_channels=(("file:///srv/a%20channel/", "/srv/a channel"),))
+    found = read(document(entry(path)), local)
+    assert found.lock
+    (package,) = found.lock.packages["linux-64"]
+    assert (package.channel, package.url) == ("/srv/a channel", "file:///srv/a%20channel/linux-64/a-1.0-0.conda")
