@@ -25,7 +25,7 @@ from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import make_key
 from builder.channels.download import Downloader
 from builder.channels.logins import Logins, NamespaceLogins
-from builder.errors import BuilderError, UnknownLock
+from builder.errors import BaseUnavailable, BuilderError, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.image.platform import join_platforms
 from builder.image.report import BuildReport
@@ -106,12 +106,15 @@ class Builder:
     downloader: Downloader
     pool: WorkerPool
     base: Base
+    allowed_bases: Mapping[str, Base]
+    """Those that environments may stand on instead, by what the settings call them."""
     popularity: Popularity
     stages: Stages
     admission: Admission
     logins: NamespaceLogins
-    _bases: dict[str, BaseImage] = field(default_factory=dict)
-    _looked: dict[str, float] = field(default_factory=dict)
+    _bases: dict[tuple[str, str], BaseImage] = field(default_factory=dict)
+    """Those that are resolved, by the spec's base and the platform."""
+    _looked: dict[tuple[str, str], float] = field(default_factory=dict)
     """When they were resolved last (time.monotonic)."""
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
@@ -143,8 +146,8 @@ class Builder:
         """Make the image of a named environment; return its lock, its key and itself."""
 
         async def make(lock: Lock, watch: Stopwatch) -> tuple[Lock, str, FinishedImage]:
-            # what was read with a namespace's credentials is not where everybody's images are
-            home = place.repository if lock.spec.owner else self.settings.root
+            # what was read with a namespace's credentials is not where everybody's images are, nor is another base
+            home = place.repository if lock.spec.owner or lock.spec.base else self.settings.root
             return lock, *await self._image_and_key(lock, progress, watch, home)
 
         return await self._make_of_lock(job, progress, make, place)
@@ -185,7 +188,7 @@ class Builder:
         """The lock that a build of now would have. Nothing is recorded. Raises what the solve raises."""
         admission = self.admission.of(place.namespace, place.environment)
         await admission.check_spec(spec)
-        glibc, policy = await self._find_glibc(spec.platforms), await admission.find_policy()
+        glibc, policy = await self._find_glibc(spec), await admission.find_policy()
         logins = await self.logins.find(spec.owner)
         key = self._make_resolution_key(spec, glibc, policy, logins.key)
 
@@ -203,7 +206,7 @@ class Builder:
         """Solve `spec` and record nothing. Raises what the solve raises."""
         spec = await self.logins.give_owner(spec, self.settings.root)
         logins = await self.logins.find(spec.owner)
-        await self._solve_anew(spec, await self._find_glibc(spec.platforms), NO_POLICY, logins)
+        await self._solve_anew(spec, await self._find_glibc(spec), NO_POLICY, logins)
 
     async def _find_or_solve(
         self, job: Job, progress: Progress, watch: Stopwatch, place: Place | None = None
@@ -218,7 +221,7 @@ class Builder:
             return Solved(lock)
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
-            glibc = await self._find_glibc(job.spec.platforms)
+            glibc = await self._find_glibc(job.spec)
             await admission.check_spec(job.spec)
             policy = await admission.find_policy()
             logins = await self.logins.find(job.spec.owner)
@@ -291,11 +294,11 @@ class Builder:
             solved.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )
 
-    async def _find_glibc(self, platforms: Sequence[str]) -> dict[str, str]:
+    async def _find_glibc(self, spec: EnvironmentSpec) -> dict[str, str]:
         """Return the version of `__glibc` by platform: the setting's, else the base's."""
         if self.settings.glibc:
-            return dict.fromkeys(platforms, self.settings.glibc)
-        return _read_glibc(await self._resolve_bases(platforms))
+            return dict.fromkeys(spec.platforms, self.settings.glibc)
+        return _read_glibc(await self._resolve_bases(spec.platforms, spec.base))
 
     async def _make_file(self, lock: Lock, name: str, watch: Stopwatch) -> str:
         if name not in IMAGE_FILES:
@@ -374,7 +377,7 @@ class Builder:
         return await _retry_when_collected(lambda: self._image(lock, progress, watch, home or self.settings.root))
 
     async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch, home: str) -> tuple[str, FinishedImage]:
-        bases = await self._resolve_bases(lock.spec.platforms)
+        bases = await self._resolve_bases(lock.spec.platforms, lock.spec.base)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
         key = self._make_key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
@@ -413,8 +416,8 @@ class Builder:
         resolved."""
         if self.settings.glibc:
             glibc = dict.fromkeys(spec.platforms, self.settings.glibc)
-        elif all(platform in self._bases for platform in spec.platforms):
-            glibc = _read_glibc({platform: self._bases[platform] for platform in spec.platforms})
+        elif all((spec.base, platform) in self._bases for platform in spec.platforms):
+            glibc = _read_glibc({platform: self._bases[spec.base, platform] for platform in spec.platforms})
         else:
             return None
         return self._make_resolution_key(spec, glibc, policy, logins)
@@ -422,9 +425,9 @@ class Builder:
     def _make_resolution_key(self, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, logins: str) -> str:
         return make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins, self.pypi.key(spec))
 
-    def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
-        """Return the key of a lock's image over the current bases, or None while a base is not resolved."""
-        bases = [self._bases[platform] for platform in sorted(platforms) if platform in self._bases]
+    def image_key(self, lock_key: str, platforms: Sequence[str], base: str = "") -> str | None:
+        """Return the key of a lock's image over the spec's base as it is now, or None while that is not resolved."""
+        bases = [self._bases[base, each] for each in sorted(platforms) if (base, each) in self._bases]
         return self._make_key(lock_key, bases) if len(bases) == len(platforms) else None
 
     def _make_key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
@@ -445,16 +448,27 @@ class Builder:
         for base in (await self._resolve_bases(self.settings.platforms)).values():
             check_prefix(self.settings.prefix, base)
 
-    async def _resolve_bases(self, platforms: Sequence[str]) -> dict[str, BaseImage]:
-        found = {platform: await self.base.resolve(platform) for platform in platforms}
-        self._bases.update(found)
-        self._looked.update(dict.fromkeys(found, time.monotonic()))
+    async def _resolve_bases(self, platforms: Sequence[str], name: str = "") -> dict[str, BaseImage]:
+        """Raises BaseUnavailable, also for a base that the settings do not allow now."""
+        base = self.allowed_bases.get(name) if name else self.base
+        if base is None:
+            raise BaseUnavailable(
+                name,
+                "this server does not allow it (allowed_bases); choose another base_image, or ask its administrator",
+            )
+        found = {platform: await base.resolve(platform) for platform in platforms}
+        self._bases.update({(name, platform): image for platform, image in found.items()})
+        self._looked.update(dict.fromkeys([(name, platform) for platform in found], time.monotonic()))
         return found
 
-    async def look_at_bases(self, platforms: Sequence[str]) -> None:
-        """Have the keys of resolutions and images be those of now, give or take LOOK_SECONDS."""
+    async def look_at_bases(self, spec: EnvironmentSpec) -> None:
+        """Have the keys of resolutions and images be those of now, give or take LOOK_SECONDS.
+
+        Raises BaseUnavailable.
+        """
         before = time.monotonic() - LOOK_SECONDS
-        await self._resolve_bases([each for each in platforms if self._looked.get(each, before) <= before])
+        old = [each for each in spec.platforms if self._looked.get((spec.base, each), before) <= before]
+        await self._resolve_bases(old, spec.base)
 
     async def fetch_archives(
         self, packages: Iterable[LockedPackage], progress: Progress = show_nothing

@@ -51,7 +51,7 @@ class Demand:
         settings: BuilderSettings,
         catalog: Catalog,
         queue: BuildQueue,
-        image_key: Callable[[str, Sequence[str]], str | None],
+        image_key: Callable[[str, Sequence[str], str], str | None],
         resolution_key: Callable[[EnvironmentSpec, Policy, str], str | None],
         channels: ChannelPolicy,
         admission: Admission,
@@ -266,7 +266,7 @@ class Demand:
 
     async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
         found = await self._find_allowed_lock(job, accepts)
-        key = self._image_key(found[0], job.spec.platforms) if found else None
+        key = self._image_key(found[0], job.spec.platforms, job.spec.base) if found else None
         document = await self._catalog.images.find(key) if key else None
         if not (found and key and document):
             return None
@@ -320,7 +320,7 @@ class Demand:
         if not found:
             return None
         of_image = job.artifact in IMAGE_FILES
-        made = self._image_key(found[0], job.spec.platforms) if of_image else found[0]
+        made = self._image_key(found[0], job.spec.platforms, job.spec.base) if of_image else found[0]
         key = make_artifact_key(made, job.artifact) if made else None
         document = await self._catalog.artifacts.find(key) if key else None
         return (key, Artifact.from_json(document)) if key and document else None
@@ -329,13 +329,14 @@ class Demand:
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
     """Parse `repository:tag` as of today, with the stored spec if the name is a handle. Raises InvalidImageName.
 
-    The spec is nobody's yet, and the stored one of another namespace is not found.
+    The spec is nobody's yet, and the stored one of another namespace, or on another base, is not found.
     """
     handle = image_name.find_spec_handle(repository, settings)
     document = await catalog.locks.find_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None
     if stored is not None:
-        stored = replace(stored, owner="") if stored.owner in ("", settings.root) else None
+        is_ours = stored.owner in ("", settings.root) and not stored.base
+        stored = replace(stored, owner="") if is_ours else None
     return image_name.parse(repository, tag, settings, today=_today(), stored=stored)
 
 

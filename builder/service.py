@@ -205,7 +205,8 @@ class BuilderService:
 def _open_wanted(
     settings: BuilderSettings, builder: Builder, store: EnvironmentStore, channels: ChannelPolicy
 ) -> Wanted:
-    chosen = SettingsOfEnvironments(store.settings, channels, InputSettings.of(settings))
+    bases = (settings.base, *settings.allowed_bases)
+    chosen = SettingsOfEnvironments(store.settings, channels, InputSettings.of(settings), bases)
     return Wanted(store, builder.catalog.locks, builder.logins, chosen)
 
 
@@ -260,7 +261,7 @@ async def _open_builder(
 ) -> Builder:
     """Open the builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
     credentials = Credentials.read(settings.credentials)
-    base = _open_base(stack, settings, data, catalog, blobs)
+    base, allowed = _open_bases(stack, settings, data, catalog, blobs)
     solving, lanes = _make_solver_settings(settings, data, policy), _make_solving_settings(settings)
     shared = await stack.enter_async_context(Solving(solving, lanes))
     solver = OwnSolvers(shared, solving, lanes, data.own_repodata)
@@ -272,7 +273,7 @@ async def _open_builder(
     pypi = open_pypi(settings, data, indexes, credentials, pool, downloader, popularity.usages)
     stack.push_async_callback(pypi.close)
     builder = Builder(
-        settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, base, popularity,
+        settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, base, allowed, popularity,
         Stages.of(settings), admission, logins,
     )  # fmt: skip
     stack.push_async_callback(builder.close)
@@ -287,26 +288,33 @@ async def _open_workers(
     return await stack.enter_async_context(WorkerPool(settings.workers, clear, memory, heavy=heavy))
 
 
-def _open_base(
+def _open_bases(
     stack: contextlib.AsyncExitStack,
     settings: BuilderSettings,
     data: DataDirectory,
     catalog: Catalog,
     blobs: BlobStore,
-) -> SharedBase:
+) -> tuple[SharedBase, dict[str, SharedBase]]:
+    """Open the server's base, and those that environments may have instead."""
     base_blobs = StoreInThreads(blobs)
     stack.callback(base_blobs.close)
-    base = open_base(
-        settings.base,
-        blobs=base_blobs,
-        pins=catalog.bases,
-        directory=data.bases,
-        logins=read_logins(settings.credentials) if settings.credentials else {},
-        insecure=settings.insecure_registries,
-    )
-    shared = SharedBase(base)
-    stack.push_async_callback(shared.close)
-    return shared
+    logins = read_logins(settings.credentials) if settings.credentials else {}
+
+    def open_one(reference: str) -> SharedBase:
+        shared = SharedBase(
+            open_base(
+                reference,
+                blobs=base_blobs,
+                pins=catalog.bases,
+                directory=data.bases,
+                logins=logins,
+                insecure=settings.insecure_registries,
+            )
+        )
+        stack.push_async_callback(shared.close)
+        return shared
+
+    return open_one(settings.base), {each: open_one(each) for each in settings.allowed_bases}
 
 
 def _open_search(

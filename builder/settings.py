@@ -67,6 +67,11 @@ class BuilderSettings(Section):
         description="Base image: host, scratch, a registry reference, oci-layout:PATH[:TAG] or "
         "docker-archive:PATH[:TAG].",
     )
+    allowed_bases: tuple[str, ...] = Field(
+        (),
+        description="Base images, written as for base, that the settings of namespaces and environments may choose "
+        "(base_image).",
+    )
     insecure_registries: tuple[str, ...] = Field(
         (),
         description="Registries (host or host:port) that are reached by plain http, as registries on this machine "
@@ -183,6 +188,11 @@ class BuilderSettings(Section):
 
             check_reference(base)
         return base
+
+    @field_validator("allowed_bases")
+    @classmethod
+    def _are_bases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(cls._is_a_base, value))
 
     @field_validator("glibc")
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
@@ -75,7 +75,8 @@ class Previews:
                 for package in packages:
                     self.channels.check_package(package)
             await self.builder.admission.of(namespace, name).check_lock(wanted.lock)
-            return wanted.lock
+            base = self.wanted.settings.find_base((await self.wanted.settings.find(namespace, name)).values)
+            return replace(wanted.lock, spec=replace(wanted.lock.spec, base=base))
         request = BuildRequest(wanted.spec, None, wanted.pip, wanted.extends)
         spec: EnvironmentSpec = await self.wanted.find_spec(request, namespace, name)
         self.channels.check(spec)
@@ -96,7 +97,7 @@ class Previews:
         return Lock.from_json(document) if document else None
 
     async def _find_cached(self, lock: Lock, before: Lock | None) -> Cached:
-        key = self.builder.image_key(lock.key, tuple(lock.packages))
+        key = self.builder.image_key(lock.key, tuple(lock.packages), lock.spec.base)
         # whether somebody else's image has the same variables is theirs: they could be guessed one by one
         may_tell = not lock.spec.variables or (before is not None and before.key == lock.key)
         image = may_tell and key is not None and await self.builder.catalog.images.find(key) is not None

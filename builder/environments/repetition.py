@@ -38,9 +38,9 @@ class Repetitions:
     async def _find(self, build: EnvironmentBuild, request: BuildRequest) -> Repetition | None:
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         admission = self.builder.admission.of(build.namespace, build.name)
-        await self.builder.look_at_bases(spec.platforms)
+        await self.builder.look_at_bases(spec)
         lock_key = await self._find_lock(request, spec, admission)
-        image_key = None if lock_key is None else self.builder.image_key(lock_key, spec.platforms)
+        image_key = None if lock_key is None else self.builder.image_key(lock_key, spec.platforms, spec.base)
         if lock_key is None or image_key is None:
             return None
         found = await self.store.builds.find_repeated(build.environment, lock_key, image_key)
@@ -52,7 +52,7 @@ class Repetitions:
         """The lock that was sent, or to which the spec was solved a short while ago."""
         locks = self.builder.catalog.locks
         if request.lock_key is not None:
-            completed = await locks.find_resolution(write_completed_key(request.lock_key))
+            completed = await locks.find_resolution(write_completed_key(request.lock_key, spec.base))
             return completed.lock_key if completed else None
         await admission.check_spec(spec)
         policy, logins = await admission.find_policy(), await self.builder.logins.find(spec.owner)

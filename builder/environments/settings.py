@@ -24,6 +24,7 @@ from builder.policy.rules import RULES, Rules
 from storage.environments.settings import EnvironmentSettings, SettingLayer
 from storage.errors import quote
 from storage.suggestions import did_you_mean, find_near
+from storage.text import redact
 
 MOST_ENTRIES = 1000
 """In one list."""
@@ -31,11 +32,6 @@ MOST_DAYS = 36_500
 MOST_HOURS = 24 * MOST_DAYS
 MOST_BUILDS = 1_000_000
 MOST_BYTES = 1 << 60
-
-_BASE = (
-    "images of all environments stand on the base image of the server (its setting base), because layers are shared "
-    "between them; ask its administrator"
-)
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,8 @@ class SettingValues:
     kept_builds: int | None = None
     kept_days: float | None = None
     solve_every_hours: float | None = None
+    base_image: str | None = None
+    """What images stand on, in place of the server's base."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
@@ -141,6 +139,8 @@ class SettingsOfEnvironments:
     store: EnvironmentSettings
     channels: ChannelPolicy
     inputs: InputSettings
+    bases: Sequence[str] = ()
+    """Those that may be chosen, of which the first is the server's own."""
 
     @property
     def inputs_without_name(self) -> InputSettings:
@@ -155,8 +155,6 @@ class SettingsOfEnvironments:
         return {name: self._read(name, value) for name, value in document.items()}
 
     def _read(self, name: str, value: Any) -> Any:
-        if name == "base_image":
-            raise InputInvalid(name, _BASE)
         if name not in FIELDS:
             raise InputInvalid(quote(name), f"there is no such setting{did_you_mean(_find_meant(name))}")
         if value is None:
@@ -199,6 +197,22 @@ class SettingsOfEnvironments:
             if item.channel is not None:
                 self._read_channels([item.channel], f"{name}[{index}]")
         return found
+
+    def _read_base(self, value: Any, name: str) -> str:
+        base = need_text(value, name)
+        if base not in self.bases:
+            allowed = ", ".join(map(redact, self.bases)) or "none"
+            raise InputInvalid(
+                name,
+                f"{quote(redact(base))} is no base image that this server allows (its settings base, allowed_bases); "
+                f"choose one of: {allowed}",
+            )
+        return base
+
+    def find_base(self, values: SettingValues) -> str:
+        """What specs call the base that is set; empty for the server's own."""
+        chosen = values.base_image or ""
+        return "" if chosen in self.bases[:1] else chosen
 
     def _read_requirements(self, value: Any, name: str) -> list[str]:
         return [
@@ -250,6 +264,7 @@ _READERS: Mapping[str, Callable[[SettingsOfEnvironments, Any, str], Any]] = {
     "kept_builds": _read_whole(MOST_BUILDS),
     "kept_days": _read_number(MOST_DAYS, 0.01),
     "solve_every_hours": _read_number(MOST_HOURS, 1),
+    "base_image": SettingsOfEnvironments._read_base,
 }
 """What each setting that is no rule is read by."""
 

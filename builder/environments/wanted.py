@@ -34,9 +34,10 @@ def check_pip(pip: Sequence[str]) -> None:
         )
 
 
-def write_completed_key(lock_key: str) -> str:
-    """The key of the resolution that says what a lock that somebody sent is once it is completed."""
-    return make_key("completed lock", lock_key)
+def write_completed_key(lock_key: str, base: str = "") -> str:
+    """The key of the resolution that says what a lock that somebody sent is once it is completed, on a spec's base."""
+    # the lock itself has the base of when it was sent
+    return make_key("completed lock", [lock_key, base] if base else lock_key)
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ class Wanted:
     async def find_spec(self, request: BuildRequest, namespace: str, name: str) -> EnvironmentSpec:
         """What is solved for an environment. Raises EnvironmentUnusable."""
         spec = await find_extended(request, self.store, self.locks)
+        values = (await self.settings.find(namespace, name)).values
         if request.lock_key is None:
-            found = await self.settings.find(namespace, name)
-            spec = found.values.complete(spec, self.settings.inputs)
+            spec = values.complete(spec, self.settings.inputs)
+        spec = replace(spec, base=self.settings.find_base(values))
         return await self.logins.give_owner(spec, namespace)
 
     async def check_room(self, found: SettingsFound, namespace: str, name: str) -> None:

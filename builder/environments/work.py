@@ -168,7 +168,7 @@ class EnvironmentWork:
         check_pip(request.pip)
         # the credentials of now: they may have changed since it was asked for
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
-        lock_key = await self._complete(request.lock_key, build, progress) if request.lock_key else None
+        lock_key = await self._complete(request.lock_key, spec.base, build, progress) if request.lock_key else None
         return await self._make(replace(job, spec=spec, lock_key=lock_key), build, progress)
 
     async def _remake(self, job: Job, build: EnvironmentBuild, origin: Origin, progress: Progress) -> str:
@@ -179,17 +179,21 @@ class EnvironmentWork:
         self._notes[build.id] = await compare(self.builder, self.store.builds, origin, remade, key)
         return key
 
-    async def _complete(self, key: str, build: EnvironmentBuild, progress: Progress) -> str:
-        """The key of a lock that somebody sent, with what its archives say of themselves. Raises UnknownLock."""
+    async def _complete(self, key: str, base: str, build: EnvironmentBuild, progress: Progress) -> str:
+        """The key of a lock that somebody sent, with what its archives say of themselves, and with the base of now.
+
+        Raises UnknownLock.
+        """
         locks = self.builder.catalog.locks
-        known = write_completed_key(key)
+        known = write_completed_key(key, base)
         if (found := await locks.find_resolution(known)) is not None:
             return found.lock_key
         document = await locks.find(key)
         if document is None:
             raise UnknownLock(f"lock-{key[:12]}", "it was deleted; send the lock file again")
         place = Place(build.namespace, build.repository, build.name)
-        lock = await self.builder.complete(Lock.from_json(document), progress, place)
+        sent = Lock.from_json(document)
+        lock = await self.builder.complete(replace(sent, spec=replace(sent.spec, base=base)), progress, place)
         await locks.put_solve(
             known, None, time.time(), lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )

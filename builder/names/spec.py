@@ -127,6 +127,8 @@ class EnvironmentSpec:
     are asked with none of a namespace's."""
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables of whatever runs in the environment, sorted by name. They override those of packages."""
+    base: str = ""
+    """The base image below it, as the setting `allowed_bases` names it; empty for the server's own."""
     requirements: tuple[str, ...] = ()
     """PyPI packages: requirements of PEP 508 in canonical form, sorted. They are solved over the conda packages."""
     indexes: tuple[str, ...] = ()
@@ -155,6 +157,7 @@ class EnvironmentSpec:
             # specs that have none of these keep the keys of before
             **({"owner": self.owner} if self.owner else {}),
             **({"variables": [list(pair) for pair in self.variables]} if self.variables else {}),
+            **({"base": self.base} if self.base else {}),
             **({"requirements": list(self.requirements)} if self.requirements else {}),
             **({"indexes": list(self.indexes)} if self.indexes else {}),
         }
@@ -183,6 +186,7 @@ class EnvironmentSpec:
             prefix=document["prefix"],
             owner=document.get("owner", ""),
             variables=tuple((name, value) for name, value in document.get("variables", ())),
+            base=document.get("base", ""),
             requirements=tuple(document.get("requirements", ())),
             indexes=tuple(document.get("indexes", ())),
         )

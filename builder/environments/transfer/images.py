@@ -31,13 +31,15 @@ async def describe_image(
     document, stored = await builds.find_image(key), await builds.list_manifests(key)
     if document is None or not stored:
         return None
+    lock = await builder.catalog.locks.find(document["image"]["lock_key"])
+    base = lock["spec"].get("base", "") if lock else ""
     top = Descriptor.from_json(document["image"]["variants"][0])
     return ExportedImage(
         top=Descriptor(top.media_type, top.digest, top.size),
         manifests=tuple(map(describe, stored)),
         warnings=tuple(document["image"]["warnings"]),
         bases=list_bases(stored),
-        made_with=_describe_making(builder) if _is_made_here(builder, key, document, stored) else None,
+        made_with=_describe_making(builder) if _is_made_here(builder, key, document, stored, base) else None,
         has_bytes=with_bytes,
     )
 
@@ -68,12 +70,14 @@ def _describe_making(builder: Builder) -> dict[str, Any]:
     }
 
 
-def _is_made_here(builder: Builder, key: str, document: Mapping[str, Any], stored: Sequence[StoredManifest]) -> bool:
+def _is_made_here(
+    builder: Builder, key: str, document: Mapping[str, Any], stored: Sequence[StoredManifest], base: str
+) -> bool:
     """Whether the builder of now makes this image of its lock, so that it is known with what it was made."""
     platforms = [each.platform for each in list_bases(stored) if each.platform]
     if not any(each.media_type in INDEX_TYPES for each in stored):
         platforms = list(builder.settings.platforms[:1])
-    return builder.image_key(document["image"]["lock_key"], platforms) == key
+    return builder.image_key(document["image"]["lock_key"], platforms, base) == key
 
 
 def explain_difference(builder: Builder, exported: ExportedImage, stored: Sequence[StoredManifest]) -> str:

@@ -30,7 +30,7 @@ from storage.errors import quote
 _LOCK = ("spec", "packages")
 _SPEC = (
     *("format", "items", "channels", "platforms", "single", "virtual_packages", "until", "prefix", "owner"),
-    "variables",
+    *("variables", "base"),
 )
 _ITEM = ("name", "channel", "constraints", "build", "alternatives")
 _OPERATORS = (">", ">=", "<", "<=", "==", "!=", "=", "~=")
@@ -114,6 +114,7 @@ def _read_spec(document: Mapping[str, Any]) -> EnvironmentSpec:
     if problem := find_prefix_problem(need_text(need(document, "prefix", "spec"), "spec.prefix", 200)):
         raise InputInvalid("spec.prefix", problem)
     take_text(document, "owner", "spec", 255)
+    take_text(document, "base", "spec")
     _check_variables(document.get("variables"))
     return _make_spec(document)
 

@@ -62,6 +62,8 @@ class Settings(Shape):
     kept_builds: Annotated[int, Field(ge=1, le=MOST_BUILDS)] | None = None
     kept_days: Annotated[float, Field(gt=0, le=MOST_DAYS)] | None = None
     solve_every_hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] | None = None
+    base_image: str | None = None
+    """One of those that the server allows (its settings base, allowed_bases)."""
 
 
 class SettingLayers(Shape):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import ChannelNotAllowed, InputInvalid, PackageRefused, PolicyRefusal
+from builder.errors import ChannelNotAllowed, InputInvalid, PolicyRefusal
 from builder.locks.lock import Lock
 from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
@@ -214,7 +214,7 @@ ROWS: dict[str, tuple[Spoil, type[ConderyError], str]] = {
         lambda layout: change_lock(layout, lambda lock: lock["spec"].update(prefix="/opt/other")),
         InputInvalid, "it is not lock-",
     ),
-    "an address of a file elsewhere": (in_lock(lead_elsewhere), PackageRefused, "outside of the channel"),
+    "an address of a file elsewhere": (in_lock(lead_elsewhere), InputInvalid, "a file of the machine"),
     "an address of another package": (in_package(name="three"), InputInvalid, "name.*they must be the same"),
     "a file's name with a path": (in_package(file_name="../two-1-0.conda"), InputInvalid, "file_name"),
     "no hash": (in_package(sha256=None, md5=None), InputInvalid, "neither sha256 nor md5"),
