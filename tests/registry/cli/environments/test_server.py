@@ -133,6 +133,24 @@ def test_a_server_with_accounts_takes_a_token_and_says_how_to_sign_in(
     monkeypatch.setenv("CONDERY_TOKEN", token)
     assert shell("env create app.yaml --wait").stdout == f"{server.address}/ann/app:1\n"
     assert "says 403" in shell("env create app.yaml -n team", code=1).stderr
+
+    made = shell.json("token create laptop --limit ann/*=viewer --days 3")
+    assert (made["owner"], made["name"], made["bindings"]) == ("ann", "laptop", ["ann/*=viewer"])
+    listed = shell.json("token list")
+    assert [(each["name"], each["limits"]) for each in listed] == [
+        *(("test", "everything"), ("laptop", ["ann/*=viewer"]))
+    ]
+    text = shell("token list").stdout
+    assert all(each["id"] in text for each in listed)
+    assert made["token"] not in text
+    assert "--user: a server has tokens of whoever asks" in shell("token create x --user bob", code=2).stderr
+    monkeypatch.setenv("CONDERY_TOKEN", made["token"])
+    assert "may not" in shell("env delete ann/app", code=1).stderr
+    monkeypatch.setenv("CONDERY_TOKEN", token)
+    assert "the token is revoked" in shell(f"token revoke {made['id']}").stdout
+    assert [each["name"] for each in shell.json("token list")] == ["test"]
+    assert "says 404" in shell(f"token revoke {made['id']}", code=1).stderr
+    assert [each["name"] for each in shell.json(f"token list --server= --data-dir {data}")] == ["test"]
     monkeypatch.delenv("CONDERY_TOKEN")
     assert "or set CONDERY_TOKEN" in shell("env delete ann/app", code=1).stderr
     shell(f"login {server.address} --user ann", stdin=f"{PASSWORD}\n")
