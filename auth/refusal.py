@@ -31,6 +31,14 @@ _DOING: Mapping[Permission, str] = {
 }
 """What a permission lets people do with the entity that is named after it."""
 
+_DOING_WITH_ENVIRONMENTS: Mapping[Permission, str] = {
+    Permission.ENVIRONMENT_READ: "see",
+    Permission.ENVIRONMENT_CREATE: "create",
+    Permission.ENVIRONMENT_UPDATE: "change",
+    Permission.ENVIRONMENT_DELETE: "delete",
+}
+"""The same in the words of the REST API, whose clients push and pull nothing."""
+
 BUILD: Final = "have images or files built in"
 """What `environment::create` lets people do where images are made on demand."""
 
@@ -51,6 +59,14 @@ def refuse(principal: Principal, permission: Permission, entity: str, doing: str
         f"{principal.name} may not {what} ({permission}){known}; "
         f"ask an administrator for the role {_find_role(permission)} there"
     )
+
+
+def refuse_environment(principal: Principal, permission: Permission, entity: str) -> str:
+    """Say the same of an environment, or of all that a namespace has, to a client of the REST API."""
+    doing = _DOING_WITH_ENVIRONMENTS.get(permission)
+    if doing is not None:
+        doing = f"{doing} environments in" if entity.endswith("*") else f"{doing} the environment"
+    return refuse(principal, permission, entity, doing)
 
 
 def _tell_limits(principal: Principal) -> str:

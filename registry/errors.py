@@ -206,15 +206,16 @@ class RouteUnknown(RequestError):
 class NoFiles(RequestError):
     """The repository has no files: it is pushed, mirrored or does not exist, and the error does not reveal which.
 
-    `root` is the root of on-demand images, and `name` the requested file.
+    `root` is the root of on-demand images, and `name` the requested file; `hint` is the end of the sentence: what may
+    be meant.
     """
 
-    def __init__(self, repository: str, root: str, name: str) -> None:
+    def __init__(self, repository: str, root: str, name: str, hint: str = "") -> None:
         example = name if name in ARTIFACTS else ARTIFACTS[0]
         super().__init__(
             f"{quote(repository)} has no files: files exist for environments, as in "
             f"/files/NAMESPACE/ENVIRONMENT/latest/{example}, and for on-demand images, as in "
-            f"/files/{root}/python/numpy/latest/{example}"
+            f"/files/{root}/python/numpy/latest/{example}{hint}"
         )
 
 

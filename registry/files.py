@@ -15,4 +15,6 @@ from registry.kinds.sending import send_file
 async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
     text, _, name = target.reference.partition("/")
     repository, tag = target.repository, check_tag(text)
-    return await send_file(request, name, request[KIND].find_file(request, repository, tag, name))
+    kind = request[KIND]
+    asking = kind.find_file(request, repository, tag, name)
+    return await send_file(request, name, asking, stem=kind.file_stem(repository))

@@ -20,7 +20,9 @@
     │   ├── CredentialUnfit, CredentialUnknown
     │   ├── Unsupported         the object store lacks an operation
     │   ├── ContentError       a push, mount or deletion that cannot be done
-    │   │   ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
+    │   │   ├── RepositoryUnknown, UploadUnknown
+    │   │   ├── ManifestUnknown
+    │   │   │   └── TagOfNoBuild    in the repository of an environment
     │   │   ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
     │   │   ├── RangeInvalid
     │   │   ├── TagImmutable, TagTaken, QuotaExceeded
@@ -239,6 +241,19 @@ class ManifestUnknown(ContentError):
         self.reference = reference
 
 
+class TagOfNoBuild(ManifestUnknown):
+    """A tag in the repository of an environment that means none of its builds."""
+
+    def __init__(self, repository: str, tag: str) -> None:
+        ContentError.__init__(
+            self,
+            f"{repository} is an environment and has no build {quote(tag)}; its tags are latest, a build's number, "
+            "lock-<hex>, and a day, of a complete build",
+        )
+        self.repository = repository
+        self.reference = tag
+
+
 class ManifestBlobUnknown(ContentError):
     def __init__(self, repository: str, digests: Sequence[str]) -> None:
         shown = ", ".join(sorted(digests)[:3]) + (" and others" if len(digests) > 3 else "")
@@ -306,8 +321,8 @@ class RepositoryOfEnvironment(ContentError):
 
     def __init__(self, repository: str) -> None:
         super().__init__(
-            f"{repository} is an environment, whose images are built; change it with: condery env update {repository} "
-            "FILE, or push such a file as an artifact"
+            f"{repository} is an environment: its builds make its images. Change it with "
+            f"`condery env update {repository} FILE`, or push such a file as an artifact"
         )
         self.repository = repository
 

@@ -43,7 +43,7 @@ from storage.environments.vocabulary import (
     NewSpecification,
     make_job_key,
 )
-from storage.errors import ConderyError, ManifestUnknown, StorageError
+from storage.errors import ConderyError, StorageError, TagOfNoBuild
 from storage.events.outbox import Record
 
 log = structlog.get_logger(__name__)
@@ -255,7 +255,7 @@ class NamedEnvironments:
         """A ticket for a file beside the image that a tag means. Raises ManifestUnknown, and as `make_file`."""
         build = await self.store.builds.find_for_tag(repository, tag)
         if build is None:
-            raise ManifestUnknown(repository, tag)
+            raise TagOfNoBuild(repository, tag)
         return await self.make_file(build, name, caller)
 
     async def make_file(self, build: EnvironmentBuild, name: str, caller: Caller) -> Ticket[Artifact]:

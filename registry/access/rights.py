@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from aiohttp import web
 
 from auth.permission import Permission
-from auth.refusal import refuse
+from auth.refusal import refuse, refuse_environment
 from registry.errors import Denied
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -44,13 +44,20 @@ def check_signed_in(request: web.Request) -> None:
     check_unscoped(request)
 
 
-def check_entity(request: web.Request, permission: Permission, entity: str) -> None:
-    """Raises Denied, and Unauthorized where signing in may help. The same whether there is such an entity or not."""
+def check_entity(request: web.Request, permission: Permission, entity: str, doing: str | None = None) -> None:
+    """Raises Denied, and Unauthorized where signing in may help. The same whether there is such an entity or not.
+
+    `doing` replaces the usual words for the permission.
+    """
     principal = request[PRINCIPAL]
     check_unscoped(request)
     if request.app[PARTS].access.may(principal, permission, entity):
         return
-    refusal = refuse(principal, permission, entity)
+    refusal = (
+        refuse_environment(principal, permission, entity)
+        if doing is None
+        else refuse(principal, permission, entity, doing)
+    )
     if principal.kind == "anonymous" and "Authorization" not in request.headers:
         raise request.app[PARTS].authentication.challenge(request, message=f"{refusal}; sign in")
     raise Denied(refusal)

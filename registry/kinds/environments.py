@@ -22,7 +22,7 @@ from registry.parts import SETTINGS
 from registry.rates import caller_of
 from storage.environments.publishing import LATEST
 from storage.environments.vocabulary import BuildStatus
-from storage.errors import ManifestUnknown, RepositoryOfEnvironment, RepositoryUnknown
+from storage.errors import RepositoryOfEnvironment, RepositoryUnknown, TagOfNoBuild
 
 PUSHERS_OF_IMAGES = ("docker/", "buildkit/", "containerd/")
 """The programs that push nothing but images, by how their User-Agent begins."""
@@ -75,6 +75,9 @@ class Environments(StoredKind):
         variants = await self._remember(request, repository, tag, image, await self._find_warning(repository, tag))
         return answer(request, variants.choose(accept_header(request)))
 
+    def file_stem(self, repository: str) -> str:
+        return repository.rpartition("/")[2]
+
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         return await self._get_named().find_file(repository, tag, name, caller_of(request))
 
@@ -88,7 +91,7 @@ class Environments(StoredKind):
         if stored is None:
             if await self._get_named().store.environments.find_of_repository(repository) is None:
                 raise RepositoryUnknown(repository)
-            raise ManifestUnknown(repository, tag)
+            raise TagOfNoBuild(repository, tag)
         variants = Variants.pushed(Prepared.of(stored))
         self.memory.keep_tag(repository, tag, variants, stamp)
         return answer_variants(request, variants)

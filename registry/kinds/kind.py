@@ -156,6 +156,9 @@ class RepositoryKind(Protocol):
 
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse: ...
 
+    def file_stem(self, repository: str) -> str:
+        """How names of files begin that somebody saves; empty for the packages that were asked for."""
+
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         """The file `name` beside the image `repository:tag`; raises NoFiles if there are none."""
 

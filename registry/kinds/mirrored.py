@@ -107,6 +107,9 @@ class Mirrored:
         listed = await mirror.referrers(source, Digest.parse(target.reference), _seconds(request))
         return _warn(pages.answer_referrers(request, target, listed.items), listed)
 
+    def file_stem(self, repository: str) -> str:
+        return ""
+
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         raise NoFiles(repository, self._parts.demand.root, name)
 

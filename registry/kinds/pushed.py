@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from builder.artifacts.artifact import Artifact
+from builder.ticket import Ticket
+from registry.errors import NoFiles
 from registry.http.manifests import Prepared, Variants
+from registry.kinds.near import suggest_environments
 from registry.kinds.stored import StoredKind, answer_variants
 from storage.errors import ManifestUnknown, RepositoryUnknown
 from storage.suggestions import find_near
@@ -22,11 +26,15 @@ class Pushed(StoredKind):
         stored = await repositories.find_tagged(repository, tag)
         if stored is None:
             if not await repositories.exists(repository):
-                raise RepositoryUnknown(repository, _hint(repository, self.parts.demand.root))
+                hint = await suggest_environments(request, repository) or _hint(repository, self.parts.demand.root)
+                raise RepositoryUnknown(repository, hint.removeprefix("; "))
             raise ManifestUnknown(repository, tag)
         variants = Variants.pushed(Prepared.of(stored))
         self.memory.keep_tag(repository, tag, variants, stamp)
         return answer_variants(request, variants)
+
+    async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        raise NoFiles(repository, self.parts.demand.root, name, await suggest_environments(request, repository))
 
 
 def _hint(repository: str, root: str) -> str:

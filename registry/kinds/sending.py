@@ -7,6 +7,7 @@ them saves it as if it were the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from urllib.parse import quote
 
@@ -20,15 +21,23 @@ from registry.http.transfer import send_content
 from registry.kinds.waiting import wait_a_while
 from registry.parts import PARTS, SETTINGS
 
+_LOCK = re.compile(r"-[0-9a-f]{12}[-.](?!.*-[0-9a-f]{12}[-.])")
+"""The last one: a package may be called so."""
 
-async def send_file(request: web.Request, name: str, asking: Awaitable[Ticket[Artifact]]) -> web.StreamResponse:
-    """Raises StillBuilding, and what `asking` does."""
+
+async def send_file(
+    request: web.Request, name: str, asking: Awaitable[Ticket[Artifact]], *, stem: str = ""
+) -> web.StreamResponse:
+    """Send a file, to be saved under a name that begins with `stem` rather than with the packages that it is about.
+
+    Raises StillBuilding, and what `asking` does.
+    """
     ticket, artifact = await wait_a_while(request, asking)
     if artifact is None:
         raise StillBuilding(name, ticket.build_id)
     headers = {
         "Content-Type": content_type(artifact.media_type),
-        "Content-Disposition": disposition(artifact.file_name),
+        "Content-Disposition": disposition(begin_with(stem, artifact.file_name)),
         # a tag may mean something else tomorrow; the entity tag makes asking again cheap
         "Cache-Control": "no-cache",
     }
@@ -37,6 +46,12 @@ async def send_file(request: web.Request, name: str, asking: Awaitable[Ticket[Ar
     blobs, settings = request.app[PARTS].blobs, request.app[SETTINGS]
     blob = await blobs.find(artifact.digest)
     return await send_content(request, blobs, blob, headers, stall_seconds=settings.stall_seconds)
+
+
+def begin_with(stem: str, file_name: str) -> str:
+    """Put `stem` before the lock's digits in a name that `builder.artifacts.artifact.suggest_file_name` made."""
+    found = _LOCK.search(file_name)
+    return f"{stem}{file_name[found.start() :]}" if stem and found else file_name
 
 
 def content_type(media_type: str) -> str:

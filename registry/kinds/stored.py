@@ -125,6 +125,9 @@ class StoredKind(abc.ABC):
         if referrers is not None and await self.shows(repository, subject):
             await referrers.attach(self.scope(repository), subject, wait)
 
+    def file_stem(self, repository: str) -> str:
+        return ""
+
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         raise NoFiles(repository, self.parts.demand.root, name)
 

@@ -39,6 +39,8 @@ class LoadedSettings:
     settings: Settings
     origins: Mapping[str, str]
     """Where each setting that is not at its default was set: a flag, a variable, or a file."""
+    file: Path | None = None
+    """The settings file that was read."""
 
     def value(self, setting: Setting) -> object:
         return getattr(getattr(self.settings, setting.section), setting.name)
@@ -55,10 +57,11 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
 
     `flags` maps names of settings to values; a list is a list or comma-separated text. Raises InvalidSettings.
     """
+    file = config or _config_file()
     sources = [
         _from_flags(flags or {}),
         _from_variables(),
-        _from_file(config),
+        _from_file(file),
     ]
     values: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
     values["storage"]["data_directory"] = default_data_directory()
@@ -69,7 +72,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
                 values[setting.section][setting.name], origins[setting.name] = source[setting.name]
                 break
     try:
-        return LoadedSettings(Settings.model_validate(values), origins)
+        return LoadedSettings(Settings.model_validate(values), origins, file)
     except ValidationError as error:
         raise InvalidSettings("; ".join(_describe_problem(problem, origins) for problem in error.errors())) from error
 
@@ -179,8 +182,7 @@ def _refuse_misspelt(variable: str, known: list[str]) -> None:
         raise InvalidSettings(f"{variable} is not a setting{did_you_mean(near)}")
 
 
-def _from_file(config: Path | None) -> _Source:
-    path = config or _config_file()
+def _from_file(path: Path | None) -> _Source:
     if path is None:
         return {}
     try:

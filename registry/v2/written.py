@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from auth.audit.log import append
 from auth.errors import NameUnfit
 from auth.permission import Permission
-from auth.refusal import refuse
+from auth.refusal import refuse_environment
 from builder.artifacts.referrers import TYPES
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
@@ -194,7 +194,7 @@ def _recorder(request: web.Request, repository: str, push: Push, told: Record[No
     async def record(connection: AsyncConnection, build: EnvironmentBuild) -> None:
         # the first build of an environment is the current one from the start
         if not build.is_current and not may_update:
-            raise Denied(refuse(principal, update, repository))
+            raise Denied(refuse_environment(principal, update, repository))
         await parts.repositories.write_manifest(connection, repository, push, [write_file_tag(build.id)])
         action = "environment.create" if build.is_current else "environment.update"
         await append(connection, actor.did(action, repository, build=build.id, digest=push.manifest.digest))

@@ -48,6 +48,9 @@ from storage.events.outbox import Record
 from storage.repositories.rows import lock_manifests
 from storage.suggestions import did_you_mean, find_near
 
+MOST_LIKE = 200
+"""Names that are compared with one that there is not."""
+
 
 class Environments:
     """The table of environments."""
@@ -70,6 +73,14 @@ class Environments:
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return read_environment(row) if row else None
+
+    async def list_like(self, namespace: str, repository: str) -> list[str]:
+        """Repositories of environments of a namespace that begin as a name does that is none of them: some of them."""
+        column, begins = environment.c.repository, repository[: len(namespace) + 2]
+        of_namespace = (environment.c.namespace == namespace) & environment.c.deleted.is_(None)
+        query = select(column).where(of_namespace, func.substr(column, 1, len(begins)) == begins).limit(MOST_LIKE)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
 
     async def list_all(
         self, scope: Scope, which: EnvironmentFilter | None = None, paging: Paging | None = None

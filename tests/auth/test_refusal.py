@@ -8,7 +8,7 @@ from auth.binding import Binding
 from auth.grants import Grants
 from auth.permission import Permission
 from auth.principal import ANONYMOUS, Principal, PrincipalKind
-from auth.refusal import BUILD, refuse
+from auth.refusal import BUILD, refuse, refuse_environment
 from auth.role import BUILT_IN, EDITOR, VIEWER
 
 CAROL = Principal("carol", "person")
@@ -82,6 +82,18 @@ def test_the_words_say_who_may_not_do_what(
     principal: Principal, permission: Permission, doing: str | None, text: str
 ) -> None:
     assert refuse(principal, permission, "team/app", doing) == text
+
+
+def test_the_rest_api_speaks_of_environments() -> None:
+    """And not of pushes and tags."""
+    told = refuse_environment(CAROL, Permission.ENVIRONMENT_UPDATE, "team/app")
+    assert told.startswith("carol may not change the environment team/app (environment::update); ask an administrator")
+    told = refuse_environment(CAROL, Permission.ENVIRONMENT_CREATE, "team/*")
+    assert told.startswith("carol may not create environments in team/* (environment::create); ask an administrator")
+    for permission in set(Permission):
+        told = refuse_environment(CAROL, permission, "team/app")
+        assert f"({permission})" in told
+        assert not {"push", "pull", "tags"} & set(told.split())
 
 
 @pytest.mark.parametrize("permission", Permission)

@@ -73,7 +73,7 @@ async def get_current_lock(request: web.Request, environment: Environment) -> we
 
 async def _send(request: web.Request, build: EnvironmentBuild, name: str) -> web.StreamResponse:
     build = await _wait_for(request, build, name)
-    return await send_file(request, name, _find(request, build, name))
+    return await send_file(request, name, _find(request, build, name), stem=build.name)
 
 
 async def _find(request: web.Request, build: EnvironmentBuild, name: str) -> Ticket[Artifact]:

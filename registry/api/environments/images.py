@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from auth.permission import Permission
+from auth.refusal import BUILD
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import read_input_aside
 from builder.errors import BuilderError, InputInvalid, TooManyBuilds
@@ -24,7 +25,7 @@ STORE = "spec.store"
 async def find_image(request: web.Request) -> Found[EnvironmentInput]:
     """What the body has. All images on demand are one thing to bindings."""
     entity = f"{request.app[PARTS].demand.root}/*"
-    check_entity(request, Permission.ENVIRONMENT_CREATE, entity)
+    check_entity(request, Permission.ENVIRONMENT_CREATE, entity, BUILD)
     named = named_of(request)
     # as refusing it costs no less
     count_request(request)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.log import append
 from auth.permission import Permission
-from auth.refusal import refuse
+from auth.refusal import refuse_environment
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
@@ -69,7 +69,7 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
     async def record(connection: AsyncConnection, build: EnvironmentBuild) -> None:
         # the first build of an environment is the current one from the start
         if not build.is_current and not parts.access.may(principal, UPDATE, sent.repository):
-            raise Denied(refuse(principal, UPDATE, sent.repository))
+            raise Denied(refuse_environment(principal, UPDATE, sent.repository))
         action = "environment.create" if build.is_current else "environment.update"
         await append(connection, actor.did(action, sent.repository, build=build.id))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ LONGEST_LINE = 1 << 20
 SILENCE_SECONDS = 60.0
 """A server that says nothing for longer, not even that it is there, is gone."""
 
+
+_SIGN_IN = re.compile(r"(?:sign|log) in\b")
 
 Query = Mapping[str, str | Sequence[str]]
 
@@ -133,7 +136,8 @@ class Client:
         reason = said if isinstance(said, str) and said else "it is no condery, or redirects"
         if status == 401 or (status == 403 and self.token is None):
             ask = f"sign in with `condery login {self.origin.authority}`, or set CONDERY_TOKEN"
-            reason = f"{reason}; {ask}"
+            # a server says how a browser or docker would
+            reason = "; ".join([each for each in reason.split("; ") if not _SIGN_IN.match(each)] + [ask])
         return ServerRefused(str(self.origin), status, reason)
 
 

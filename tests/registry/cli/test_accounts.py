@@ -349,6 +349,10 @@ class TestExplainAccess:
         done = people("explain-access bob environment::create team/x", code=1)
         assert "bob may not environment::create on team/x: there is *=viewer (setting anonymous_bind" in done.stdout
         assert "to grant it: condery role bind --user bob 'team/x=editor'" in done.stdout
+        # the settings decide, too
+        assert (
+            "; a server with others decides by its own" in done.stderr or "--config takes the server's" in done.stderr
+        )
 
     @pytest.mark.parametrize(
         "question", ["bob environment::create team/x", "bob namespace::update team", "ci environment::delete a/b/c"]

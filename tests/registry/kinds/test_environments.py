@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,28 @@ async def test_files_of_its_builds(tmp_path: Path) -> None:
         for name in ("conda-lock.yml", "environment.yaml", "explicit.txt", "pixi.lock", "report.json"):
             async with place.client.get(f"/files/team/science/latest/{name}") as answer:
                 assert answer.status == 200, (name, await answer.text())
+                saved = answer.headers["Content-Disposition"]
+                assert re.fullmatch(rf'attachment; filename="science-[0-9a-f]{{12}}(-linux-64)?\.{name}"', saved), saved
         async with place.client.get("/files/team/science/7/explicit.txt") as answer:
             assert answer.status == 404
+            assert "team/science is an environment and has no build '7'" in (await answer.json())["message"]
+        async with place.client.get("/files/team/sciense/latest/pixi.lock") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["message"].endswith("; did you mean team/science?")
+        async with place.client.get("/api/v1/build/1/pixi.lock/") as answer:
+            assert 'filename="Science-' in answer.headers["Content-Disposition"]
+        for name, tag, message in (
+            (
+                "team/science",
+                "7",
+                "team/science is an environment and has no build '7'; its tags are latest, a build's",
+            ),
+            ("team/sciense", "latest", "there is no repository team/sciense here; did you mean team/science?"),
+            ("team/other", "latest", "there is no repository team/other here"),
+        ):
+            status, _, document = await place.get(tag, name=name)
+            assert status == 404
+            assert document["errors"][0]["message"].startswith(message)
 
 
 async def test_files_refer_to_the_images_of_its_builds(tmp_path: Path) -> None:

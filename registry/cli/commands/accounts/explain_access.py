@@ -46,18 +46,27 @@ def explain_access(
 ) -> None:
     """Say whether somebody may do something, and which binding decides it.
 
-    Settings of the server count: give it the same --config. Exit codes: 0 for who may, 1 for who may not.
+    Settings decide as well, such as roles, and what anonymous may. The command says whose settings it took; --config
+    takes those of the server. Exit codes: 0 for who may, 1 for who may not.
     """
     question = _Question(user, _read_permission(permission), _read_entity(entity, loaded.settings.builder.root))
     document = work_on(loaded, lambda opened: _explain(opened, question))
     if json:
-        echo_json(document)
+        echo_json({**document, "settings": None if loaded.file is None else str(loaded.file)})
     else:
         echo(str(document["because"]))
         if document["fix"]:
             echo(f"to grant it: {document['fix']}")
+        echo(_tell_settings(loaded), err=True)
     if not document["granted"]:
         raise typer.Exit(FAILED)
+
+
+def _tell_settings(loaded: LoadedSettings) -> str:
+    """By whose settings it was decided."""
+    if loaded.file is not None:
+        return f"by the settings of {loaded.file}; a server with others decides by its own"
+    return "by this command's own settings, as no settings file was named or found; --config takes the server's"
 
 
 def _read_permission(text: str) -> Permission:

@@ -221,3 +221,14 @@ async def test_a_page_of_another_site_has_nothing_solved(tmp_path: Path) -> None
         path = f"specification/?channels={ann.channel.replace('/', '%2F').replace(':', '%3A')}&conda=one"
         assert (await ann.ask("GET", path, **{"Sec-Fetch-Site": "cross-site"})).status == 403
         assert (await ann.ask("GET", path, **{"Sec-Fetch-Site": "same-origin"})).status == 200
+
+
+async def test_names_that_are_suggested_at_pulls_are_those_that_one_may_read(tmp_path: Path) -> None:
+    people = {"ann": ("team/*=admin",), "vic": ("team/secrets=viewer",)}
+    async with serving_environments(tmp_path, people) as ann:
+        await ann.post("secret", "one")
+        for who, hint in ((ann, "; did you mean team/secret?"), (ann.by("vic"), "")):
+            for path in ("v2/team/secrets/manifests/latest", "files/team/secrets/latest/pixi.lock"):
+                async with ann.client.get(f"{ann.url}/{path}", headers=who.headers) as answer:
+                    assert answer.status == 404
+                    assert "".join((await answer.text()).partition("; did you mean team/secret?")[1]) == hint

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -77,8 +79,12 @@ def test_an_environment_has_its_whole_life_at_a_server(
     assert not (shell.directory / "data").exists()
 
 
-def test_the_store_of_a_running_server_is_worked_on_beside_it(shell: Shell, server: Server) -> None:
+def test_the_store_of_a_running_server_is_worked_on_beside_it(
+    shell: Shell, start_server: StartServer, small_channel: str, tmp_path: Path
+) -> None:
     """Its builds are rows, which whoever is first takes; the server goes on with what the command leaves."""
+    other = f"file://{shutil.copytree(small_channel.removeprefix('file://'), tmp_path / 'other')}"
+    server = start_server("--channels", small_channel, "--allowed-channels", other, *FLAGS)
     shell.write("app", "one")
     here, there = f"--data-dir {server.data_dir}", f"--server {server.address}"
     assert shell(f"env create app.yaml {here}").stdout.endswith("/default/app:1\n")
@@ -87,6 +93,15 @@ def test_the_store_of_a_running_server_is_worked_on_beside_it(shell: Shell, serv
     log = shell(f"build logs -f 2 {there}").stdout
     assert log == shell(f"build logs 2 {here}").stdout
     assert log.splitlines()[-1].endswith("COMPLETED")
+    # what the file leaves open is what is set for the namespace, and not what the command's own settings say
+    url = f"{server.url}/api/v1/setting/default/"
+    data = json.dumps({"default_channels": [other]}).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="PUT")
+    urllib.request.urlopen(request, timeout=30).close()
+    (tmp_path / "open.yaml").write_text("name: open\ndependencies: [one]\n")
+    for place in (here, there):
+        shell(f"env create open.yaml --wait {place}")
+        assert {each["channel"] for each in shell.json(f"build show default/open {place}")["packages"]} == {other}
     # on a terminal
     for place in (here, there):
         screen = run_on_a_terminal(
@@ -126,6 +141,7 @@ def test_a_server_with_accounts_takes_a_token_and_says_how_to_sign_in(
     shell.write("app", "one")
     refused = shell("env create app.yaml", code=1).stderr
     assert "says 401" in refused
+    assert refused.count("sign in") == 1
     assert f"sign in with `condery login {server.address}`, or set CONDERY_TOKEN" in refused
     monkeypatch.setenv("CONDERY_TOKEN", f"{token}x")
     assert token not in shell("env create app.yaml", code=1).stderr
