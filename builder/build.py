@@ -32,6 +32,7 @@ from builder.image.report import BuildReport
 from builder.layers.assembly import Layers
 from builder.layers.plan import PLAN_FORMAT
 from builder.layers.popularity import Popularity
+from builder.locks.aside import read_lock, write_lock
 from builder.locks.lock import Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
 from builder.platform_build import PlatformBuild
@@ -216,7 +217,7 @@ class Builder:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:
                 raise UnknownLock(job.lock_key, "it was deleted before this build started; pull the tag latest")
-            lock = Lock.from_json(document)
+            lock = await read_lock(document)
             await admission.check_lock(lock)
             return Solved(lock)
         with watch.stage("solve"):
@@ -283,15 +284,15 @@ class Builder:
         if resolution is None or not is_fresh(spec, resolution.solved, self.settings, now):
             return None
         document = await self.catalog.locks.find(resolution.lock_key)
-        return Lock.from_json(document) if document else None
+        return await read_lock(document) if document else None
 
     async def _record(self, spec: EnvironmentSpec, solved: Solved) -> None:
         if solved.unrecorded is None:
             return
         until = spec.until.isoformat() if spec.until else None
-        lock = solved.lock
+        lock_key, text = await write_lock(solved.lock)
         await self.catalog.locks.put_solve(
-            solved.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
+            solved.key, until, solved.unrecorded, lock_key=lock_key, spec_key=solved.lock.spec.key, document=text
         )
 
     async def _find_glibc(self, spec: EnvironmentSpec) -> dict[str, str]:
@@ -477,18 +478,20 @@ class Builder:
         unique = {package.archive_key: package for package in packages}
         total = sum(package.size or 0 for package in unique.values())
         done = 0
-        window = asyncio.Semaphore(2 * self.settings.downloads)
+        waiting, paths = iter(unique.values()), dict[str, Path]()
 
-        async def fetch(package: LockedPackage) -> tuple[str, Path]:
+        async def fetch_some() -> None:
             nonlocal done
-            # no more of one build in line than it can use: each choice of a turn searches the whole line
-            async with window:
-                path = await self.downloader.fetch(package, logins=await self.logins.find(package.owner))
-            done += package.size or 0
-            progress(Event("download", done, total, str(package)))
-            return package.archive_key, path
+            for package in waiting:
+                paths[package.archive_key] = await self.downloader.fetch(
+                    package, logins=await self.logins.find(package.owner)
+                )
+                done += package.size or 0
+                progress(Event("download", done, total, str(package)))
 
-        return dict(await gather_all(fetch(package) for package in unique.values()))
+        # no more of one build in line than it can use: each choice of a turn searches the whole line
+        await gather_all(fetch_some() for _ in range(2 * self.settings.downloads))
+        return {key: paths[key] for key in unique}
 
 
 def _read_glibc(bases: Mapping[str, BaseImage]) -> dict[str, str]:

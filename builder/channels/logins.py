@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from builder.canonical import make_key
 from builder.channels.channel import Credential, resolve_address
 from builder.channels.policy import list_channels
+from builder.locks.aside import work_on
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from storage.catalog.credential import Form, NamespaceCredential
@@ -74,6 +75,8 @@ class Logins:
 
     def own(self, lock: Lock, alias: str) -> Lock:
         """The lock, whose packages have an owner if they, or their channels, are asked with these."""
+        if not self.held:
+            return lock
         return replace(
             lock,
             packages={
@@ -128,4 +131,5 @@ class NamespaceLogins:
         return replace(spec, owner=namespace if concerned else "")
 
     async def own(self, lock: Lock) -> Lock:
-        return (await self.find(lock.spec.owner)).own(lock, self._alias)
+        logins = await self.find(lock.spec.owner)
+        return await work_on(lambda: logins.own(lock, self._alias), lock)

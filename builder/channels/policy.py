@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from builder.channels.channel import SCHEMES, resolve_address, strip_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
-from builder.locks.lock import LockedPackage
+from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import split_endpoint
 from storage.text import redact
@@ -94,6 +94,12 @@ class ChannelPolicy:
         else:
             return
         raise PackageRefused(package.file_name, problem)
+
+    def check_lock(self, lock: Lock) -> None:
+        """Raises as `check_package`, for the first of all packages that is not allowed."""
+        for packages in lock.packages.values():
+            for package in packages:
+                self.check_package(package)
 
     def internal_of(self, channel: str) -> frozenset[str]:
         """Return the internal hosts that `channel` may refer to.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from builder.environments.request import BuildRequest
 from builder.errors import EnvironmentUnusable
+from builder.locks.aside import read_lock
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
 from storage.catalog.locks import Locks
@@ -30,7 +31,7 @@ async def find_extended(request: BuildRequest, store: EnvironmentStore, locks: L
     document = await locks.find(base.lock_key) if base and base.lock_key else None
     if document is None:
         raise EnvironmentUnusable(f"extends: {request.extends} has no complete build yet; build it first")
-    return pin_all(request.spec, Lock.from_json(document), request.extends)
+    return pin_all(request.spec, await read_lock(document), request.extends)
 
 
 def pin_all(spec: EnvironmentSpec, base: Lock, name: str) -> EnvironmentSpec:

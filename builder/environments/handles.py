@@ -18,6 +18,7 @@ from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.wanted import check_pip, write_completed_key
 from builder.errors import EnvironmentUnusable, StageLimit
 from builder.image.finished import FinishedImage
+from builder.locks.aside import read_lock, work_on, write_lock
 from builder.locks.lock import Lock
 from builder.names.image_name import HANDLE_DIGITS
 from builder.progress import show_nothing
@@ -62,7 +63,9 @@ class Handles:
             lock = await (self._solve(wanted) if wanted.lock is None else self._complete(wanted.lock))
         name = f"spec.{lock.spec.key[:HANDLE_DIGITS]}"
         repository = f"{self.builder.settings.root}/{name}"
-        handle = Handle(name, repository, "latest", lock.key, await self._find_digest(lock))
+        # a completed lock that was read has its key yet to be made
+        lock_key = await work_on(lambda: lock.key, lock)
+        handle = Handle(name, repository, "latest", lock_key, await self._find_digest(lock))
         return handle if wanted.lock is None else replace(handle, tag=handle.lock_tag)
 
     async def _solve(self, wanted: EnvironmentInput) -> Lock:
@@ -75,18 +78,18 @@ class Handles:
         builder = self.builder
         spec = await builder.logins.give_owner(sent.spec, builder.settings.root)
         lock = await builder.logins.own(replace(sent, spec=spec))
-        for packages in lock.packages.values():
-            for package in packages:
-                self.channels.check_package(package)
-        known = write_completed_key(lock.key)
+        await work_on(lambda: self.channels.check_lock(lock), lock)
+        known = write_completed_key(await work_on(lambda: lock.key, lock))
         if (found := await builder.catalog.locks.find_resolution(known)) is not None:
             document = await builder.catalog.locks.find(found.lock_key)
             if document is not None:
-                await builder.admission.check_lock(Lock.from_json(document))
-                return Lock.from_json(document)
+                completed = await read_lock(document)
+                await builder.admission.check_lock(completed)
+                return completed
         done = await builder.complete(lock, show_nothing)
+        lock_key, text = await write_lock(done)
         await builder.catalog.locks.put_solve(
-            known, None, time.time(), lock_key=done.key, spec_key=done.spec.key, document=done.to_json()
+            known, None, time.time(), lock_key=lock_key, spec_key=done.spec.key, document=text
         )
         return done
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
 from builder.image.finished import FinishedImage
+from builder.locks.aside import work_on, write_lock
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.queue.job import Job
@@ -121,16 +121,18 @@ class NamedEnvironments:
         spec, lock_key = await self._check(request, namespace, name), None
         if wanted.lock is not None:
             lock = await self.builder.logins.own(replace(wanted.lock, spec=spec))
-            # one may have 20,000 packages, while others are served
-            lock_key, text = await asyncio.to_thread(self._check_lock, lock)
             # rules are asked when the archives have said what they are: a lock may say anything of them
+            await work_on(lambda: self.channels.check_lock(lock), lock)
+            lock_key, text = await write_lock(lock)
             await self.builder.catalog.locks.put_text(lock_key, spec.key, text)
             request = BuildRequest(spec, lock_key, wanted.pip)
+        specification = NewSpecification(name, wanted.document, request.to_json())
+        await work_on(lambda: specification.texts, wanted.lock)
         build = await self.store.environments.ask_for_build(
             namespace,
             name,
             repository,
-            NewSpecification(name, wanted.document, request.to_json()),
+            specification,
             by=by,
             cause=cause,
             description=wanted.description if description is None else description,
@@ -152,13 +154,6 @@ class NamedEnvironments:
         if spec.items:
             await self.builder.admission.of(namespace, name).check_spec(spec)
         return spec
-
-    def _check_lock(self, lock: Lock) -> tuple[str, str]:
-        """The key of a lock and its document as JSON text. Raises ChannelNotAllowed, PackageRefused."""
-        for packages in lock.packages.values():
-            for package in packages:
-                self.channels.check_package(package)
-        return lock.key, json.dumps(lock.to_json())
 
     async def rebuild(
         self,

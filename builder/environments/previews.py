@@ -17,6 +17,7 @@ from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted, check_pip
 from builder.layers.fragment import FragmentRecipe
+from builder.locks.aside import read_lock, work_on
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.packages.contents import PythonLayout
@@ -60,7 +61,8 @@ class Previews:
         """What a build of `wanted` would be, `compared` with the current one. Raises BuilderError, TooManyBuilds."""
         lock = await self.solve(namespace, name, wanted, caller)
         against, before = await self._find_current(namespace, name) if compared else (None, None)
-        return Preview(lock, against, compare(before, lock), await self._find_cached(lock, before))
+        difference = await work_on(lambda: compare(before, lock), before, lock)
+        return Preview(lock, against, difference, await self._find_cached(lock, before))
 
     async def solve(self, namespace: str, name: str, wanted: EnvironmentInput, caller: Caller) -> Lock:
         """The lock that a build would have. An empty namespace has only the server's rules, and no credentials."""
@@ -71,12 +73,11 @@ class Previews:
     async def _solve(self, namespace: str, name: str, wanted: EnvironmentInput) -> Lock:
         self.channels.check(wanted.spec)
         if wanted.lock is not None:
-            for packages in wanted.lock.packages.values():
-                for package in packages:
-                    self.channels.check_package(package)
-            await self.builder.admission.of(namespace, name).check_lock(wanted.lock)
+            lock = wanted.lock
+            await work_on(lambda: self.channels.check_lock(lock), lock)
+            await self.builder.admission.of(namespace, name).check_lock(lock)
             base = self.wanted.settings.find_base((await self.wanted.settings.find(namespace, name)).values)
-            return replace(wanted.lock, spec=replace(wanted.lock.spec, base=base))
+            return replace(lock, spec=replace(lock.spec, base=base))
         request = BuildRequest(wanted.spec, None, wanted.pip, wanted.extends)
         spec: EnvironmentSpec = await self.wanted.find_spec(request, namespace, name)
         self.channels.check(spec)
@@ -94,12 +95,15 @@ class Previews:
     async def find_lock(self, build: EnvironmentBuild) -> Lock | None:
         """The lock of a build; None if it has none, or it is not kept."""
         document = await self.builder.catalog.locks.find(build.lock_key) if build.lock_key else None
-        return Lock.from_json(document) if document else None
+        return await read_lock(document) if document else None
 
     async def _find_cached(self, lock: Lock, before: Lock | None) -> Cached:
-        key = self.builder.image_key(lock.key, tuple(lock.packages), lock.spec.base)
+        lock_key = await work_on(lambda: lock.key, lock)
+        key = self.builder.image_key(lock_key, tuple(lock.packages), lock.spec.base)
         # whether somebody else's image has the same variables is theirs: they could be guessed one by one
-        may_tell = not lock.spec.variables or (before is not None and before.key == lock.key)
+        may_tell = not lock.spec.variables or (
+            before is not None and await work_on(lambda: before.key, before) == lock_key
+        )
         image = may_tell and key is not None and await self.builder.catalog.images.find(key) is not None
         return await asyncio.to_thread(self._look, lock, image=image)
 

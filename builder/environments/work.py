@@ -29,6 +29,7 @@ from builder.environments.transfer.remaking import compare, find_lock
 from builder.environments.wanted import Wanted, check_pip, write_completed_key
 from builder.errors import BuildCanceled, BuildFailed, UnknownLock
 from builder.image.finished import FinishedImage
+from builder.locks.aside import read_lock, write_lock
 from builder.locks.lock import Lock
 from builder.progress import Progress
 from builder.queue.ended import Announce, EndedBuild
@@ -192,12 +193,11 @@ class EnvironmentWork:
         if document is None:
             raise UnknownLock(f"lock-{key[:12]}", "it was deleted; send the lock file again")
         place = Place(build.namespace, build.repository, build.name)
-        sent = Lock.from_json(document)
+        sent = await read_lock(document)
         lock = await self.builder.complete(replace(sent, spec=replace(sent.spec, base=base)), progress, place)
-        await locks.put_solve(
-            known, None, time.time(), lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
-        )
-        return lock.key
+        lock_key, text = await write_lock(lock)
+        await locks.put_solve(known, None, time.time(), lock_key=lock_key, spec_key=lock.spec.key, document=text)
+        return lock_key
 
     async def _make(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
         place = Place(build.namespace, build.repository, build.name, anew=build.cause is Cause.REBUILD)

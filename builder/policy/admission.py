@@ -9,6 +9,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from builder.errors import PolicyRefusal
+from builder.locks.aside import read_lock, work_on
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.policy.policies import Policies
@@ -54,10 +55,12 @@ class Admission:
 
     async def check_lock(self, lock: Lock) -> None:
         """Check a lock before anything is made of it. Raises PolicyRefusal, PolicyUnavailable."""
-        policy = await self.find_policy()
-        key, now = (policy.key, lock.key), time.time()
-        if policy.key and not self._is_admitted(key, now):
-            check_lock(policy, lock, now)
+        policy, now = await self.find_policy(), time.time()
+        if not policy.key:
+            return
+        key = (policy.key, await work_on(lambda: lock.key, lock))
+        if not self._is_admitted(key, now):
+            await work_on(lambda: check_lock(policy, lock, now), lock)
             self._admitted[key] = now
 
     async def check_stored(self, lock_key: str) -> None:
@@ -72,8 +75,9 @@ class Admission:
                 f"lock-{lock_key[:12]} is not served: the lock itself was deleted, so what it holds cannot be checked; "
                 "pull the tag latest"
             )
+        lock = await read_lock(document)
         try:
-            check_lock(policy, Lock.from_json(document), now)
+            await work_on(lambda: check_lock(policy, lock, now), lock)
         except PolicyRefusal as error:
             raise PolicyRefusal(f"lock-{lock_key[:12]} is not served any more: {error.reason}") from None
         self._admitted[key] = now

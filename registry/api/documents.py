@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +26,11 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 def answer_data(data: object, **more: object) -> web.Response:
     return web.Response(body=orjson.dumps({"status": "ok", **more, "data": data}), headers=UNSTORED_JSON)
+
+
+async def answer_aside(write: Callable[[], object]) -> web.Response:
+    """Answer with data that a thread writes, since it may be of very many packages."""
+    return await asyncio.to_thread(lambda: answer_data(write()))
 
 
 def answer_message(message: str) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -16,11 +17,18 @@ from storage.database.engine import Database
 
 Document = dict[str, Any]
 
+LONG = 256 << 10
+"""Characters of a document that is parsed in a thread."""
+
 
 async def find_document(database: Database, table: Table, key: str) -> Document | None:
     async with database.reading() as connection:
         text = (await connection.execute(select(table.c.document).where(table.c.key == key))).scalar()
-    return json.loads(text) if text is not None else None
+    if text is None:
+        return None
+    # the lock of very many packages takes so long that others are served meanwhile
+    document: Document = await asyncio.to_thread(json.loads, text) if len(text) > LONG else json.loads(text)
+    return document
 
 
 async def put_document(

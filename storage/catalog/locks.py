@@ -85,17 +85,21 @@ class Locks:
         *,
         lock_key: str,
         spec_key: str,
-        document: Mapping[str, Any],
+        document: Mapping[str, Any] | str,
     ) -> None:
-        """Store a lock as what the request is solved to. A later solve replaces an earlier one, never the reverse."""
+        """Store a lock as what the request is solved to. A later solve replaces an earlier one, never the reverse.
+
+        The document may be JSON text already.
+        """
         table = tables.resolution
+        text = document if isinstance(document, str) else json.dumps(document)
         async with self._database.writing() as connection:
             await self._insert(
                 connection,
                 tables.lock,
                 key=lock_key,
                 spec_key=spec_key,
-                document=(text := json.dumps(document)),
+                document=text,
                 size=len(text),
                 created=time.time(),
             )

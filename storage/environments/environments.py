@@ -382,8 +382,7 @@ class Environments:
         self, connection: AsyncConnection, environment_id: int, wanted: NewSpecification
     ) -> int:
         """The one row of what is written down for an environment, which is never a row of another one."""
-        document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
-        request = json.dumps(wanted.request, sort_keys=True, ensure_ascii=False)
+        document, request = wanted.texts
         key = hashlib.sha256(json.dumps([wanted.name, document, request]).encode()).hexdigest()
         values = {
             "environment": environment_id,

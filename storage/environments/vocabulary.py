@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 from storage.digest import Descriptor
@@ -57,13 +59,21 @@ class Specification:
     created: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NewSpecification:
     """What a specification is made of; equal ones are one row."""
 
     name: str
     document: Document
     request: Document
+
+    @cached_property
+    def texts(self) -> tuple[str, str]:
+        """Document and request as JSON. That of a large lock takes a while, and is better written in a thread."""
+        document, request = (
+            json.dumps(each, sort_keys=True, ensure_ascii=False) for each in (self.document, self.request)
+        )
+        return document, request
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from builder.environments.difference import compare
-from registry.api.documents import answer_data
+from registry.api.documents import answer_aside
 from registry.api.environments.finding import named_of
 from registry.api.environments.planning import write_differences
 from registry.api.environments.queries import check_parameters, read_number
@@ -23,12 +25,12 @@ async def get_difference(request: web.Request, build: EnvironmentBuild) -> web.S
     before = await named.previews.find_lock(other) if other else None
     if other is not None and before is None:
         raise BuildStateWrong(other.id, f"it is {other.status} and has no packages to compare with")
-    document = {
-        "build_id": build.id,
-        "against": other.id if other else None,
-        "platforms": write_differences(compare(before, after)),
-    }
-    return answer_data(document)
+
+    def write() -> dict[str, Any]:
+        against = other.id if other else None
+        return {"build_id": build.id, "against": against, "platforms": write_differences(compare(before, after))}
+
+    return await answer_aside(write)
 
 
 async def _find_other(request: web.Request, build: EnvironmentBuild) -> EnvironmentBuild | None:

@@ -19,7 +19,7 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.search.package import make_id
 from registry.access.rights import Found, check_anywhere
 from registry.answers import UNSTORED_JSON
-from registry.api.documents import answer_data
+from registry.api.documents import answer_aside
 from registry.api.environments.finding import named_of
 from registry.api.environments.queries import read_words
 from registry.api.environments.specification import Sent, read_specification
@@ -54,7 +54,7 @@ async def post_solve(request: web.Request, sent: Sent) -> web.StreamResponse:
         raise
     except BuilderError as error:
         raise SpecificationRefused(str(error)) from error
-    return answer_data(write_plan(preview))
+    return await answer_aside(lambda: write_plan(preview))
 
 
 async def solve_specification(request: web.Request) -> web.StreamResponse:
