@@ -110,6 +110,7 @@ class EnvironmentImport:
         which: Which = "all",
         rebuild: bool = False,
         may_set: bool = True,
+        may_extend: bool = False,
         permit: Permit | None = None,
         record: RecordImport | None = None,
         tell: Callable[[str], None] = log_note,
@@ -118,7 +119,8 @@ class EnvironmentImport:
 
         Images whose bytes are there are taken over, others are left to the queue, which makes them of their locks;
         with `rebuild` it makes all of them. `permit` is asked before anything is stored. Its settings are set if
-        whoever imports it `may_set` them; `tell` gets a line about those that are not.
+        whoever imports it `may_set` them; `tell` gets a line about those that are not. A specification that extends an
+        environment of another namespace is refused unless it `may_extend` those.
 
         Raises InputInvalid, EnvironmentTaken, ChannelNotAllowed, PackageRefused, PolicyRefusal, PolicyUnavailable,
         TooManyBuilds, QuotaExceeded, JsonInvalid, ManifestInvalid, StorageFull, and what `permit` raises.
@@ -137,11 +139,14 @@ class EnvironmentImport:
             builds = [_without_bytes(each) for each in builds]
         found = await self.wanted.settings.find(namespace, name)
         await self.wanted.check_room(found, namespace, name)
-        settings = choose_settings(self.wanted.settings, exported.settings, may_set=may_set, tell=tell)
+        # whoever wrote the archive chose its channels
+        reader = replace(self.wanted.settings, channels=self.channels)
+        settings = choose_settings(reader, exported.settings, may_set=may_set, tell=tell)
         recorded = record(sorted(settings)) if record is not None else None
         if any(_is_remade(each) for each in builds):
             recorded = self.wanted.record_within(found, namespace, name, recorded)
-        return await _Import(self, layout, exported, namespace, name, repository, settings).run(builds, by, recorded)
+        made = _Import(self, layout, exported, namespace, name, repository, settings, may_extend)
+        return await made.run(builds, by, recorded)
 
 
 @dataclass
@@ -155,6 +160,7 @@ class _Import:
     name: str
     repository: str
     settings: Mapping[str, Any]
+    may_extend: bool
     locks: dict[str, _StoredLock] = field(default_factory=dict)
     """By the keys that they had elsewhere."""
     specifications: dict[int, tuple[str, EnvironmentInput, BuildRequest]] = field(default_factory=dict)
@@ -201,7 +207,7 @@ class _Import:
         sent = specification.document.get("lockfile", specification.document)
         text = await asyncio.to_thread(_write_text, sent)
         wanted = await self.parts.wanted.read(text, builder.pool, self.namespace, self.name)
-        check_extends(wanted.extends, self.repository)
+        self._check_extends(wanted.extends)
         self.parts.channels.check(wanted.spec)
         request = BuildRequest(wanted.spec, None, wanted.pip, wanted.extends)
         if wanted.lock is not None:
@@ -211,6 +217,17 @@ class _Import:
             await builder.catalog.locks.put(lock.key, spec.key, lock.to_json())
             request = BuildRequest(spec, lock.key, wanted.pip)
         self.specifications[place] = specification.name, replace(wanted, lock=None), request
+
+    def _check_extends(self, extends: str | None) -> None:
+        """Raises InputInvalid, EnvironmentUnusable."""
+        check_extends(extends, self.repository)
+        # who wrote the archive would see what is in it, once it is built again
+        if extends is not None and extends.partition("/")[0] != self.namespace and not self.may_extend:
+            raise InputInvalid(
+                "extends",
+                f"{quote(extends)} is of another namespace than {self.namespace}, and whoever reads the new environment"
+                " would read its packages; allow that (--extends), or import it into that namespace",
+            )
 
     async def _take_lock(self, key: str) -> None:
         """Store a lock. If its packages need credentials of the namespace, they get an owner, and so another key."""

@@ -99,6 +99,10 @@ def import_environment(
     settings: Annotated[
         bool, typer.Option("--settings/--no-settings", help="Whether the environment's settings are set here, too.")
     ] = True,
+    extends: Annotated[
+        bool,
+        typer.Option("--extends", help="Let it extend environments of other namespaces, whose packages it then shows."),
+    ] = False,
     wait: Annotated[
         bool,
         typer.Option(
@@ -114,7 +118,17 @@ def import_environment(
     configure(loaded.command_log)
     which = _read_which(builds)
     found = run_async(
-        _import(loaded.settings, path, namespace, name, which, rebuild=rebuild, may_set=settings, wait=wait)
+        _import(
+            loaded.settings,
+            path,
+            namespace,
+            name,
+            which,
+            rebuild=rebuild,
+            may_set=settings,
+            may_extend=extends,
+            wait=wait,
+        )
     )
     if json:
         echo_json([_write(each) for each in found])
@@ -139,6 +153,7 @@ async def _import(
     *,
     rebuild: bool,
     may_set: bool,
+    may_extend: bool,
     wait: bool,
 ) -> list[Imported]:
     from auth.accounts.names import Names
@@ -153,7 +168,10 @@ async def _import(
     # whoever wrote the archive chose the channels, so those of the settings alone are allowed
     channels = ChannelPolicy.of(builder.channels, builder.channel_alias, builder.allowed_channels, "none")
 
+    changed: list[str] = []
+
     def record(names: Sequence[str]) -> Record[EnvironmentBuild]:
+        changed[:] = names
         also = {"settings": ", ".join(names)} if names else {}
 
         async def record_import(connection: AsyncConnection, build: EnvironmentBuild) -> None:
@@ -170,8 +188,10 @@ async def _import(
         assert named is not None, "the store has environments"
         found = await EnvironmentImport.of(named, channels).read(
             path, by=actor.name, namespace=namespace, name=name, which=which, rebuild=rebuild, may_set=may_set,
-            permit=permit, record=record, tell=lambda text: echo(text, err=True),
+            may_extend=may_extend, permit=permit, record=record, tell=lambda text: echo(text, err=True),
         )  # fmt: skip
+        if changed:
+            echo(f"set for the environment: {', '.join(changed)}", err=True)
         return await _make(named, found) if wait else found
 
 

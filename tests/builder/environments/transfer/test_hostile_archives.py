@@ -226,6 +226,9 @@ ROWS: dict[str, tuple[Spoil, type[ConderyError], str]] = {
     ),
     "a variable that activation sets": (in_spec(variables=[["PATH", "/evil"]]), InputInvalid, "PATH"),
     "a platform without images": (in_specification(platforms=["win-64"]), InputInvalid, "platforms"),
+    "an environment of others": (
+        in_specification(extends="secret/base"), InputInvalid, "build .*extends: 'secret/base' is of another namespace",
+    ),
     "a specification that is none": (in_specification(dependencies=["-e ."]), InputInvalid, "dependencies"),
     "an index of a terabyte": (huge_index, InputInvalid, "index.json: it has 1099511627776 bytes; at most"),
     "an index of too many": (long_index, ConderyError, "more than 100000"),

@@ -31,22 +31,28 @@ def hang(*_):
     print("there", flush=True)
     time.sleep(600)
 
-root, channel, archive, stage = sys.argv[1:]
+root, channel, archive, stage, url = sys.argv[1:]
 if stage == "blobs":
     blobs.claim = hang
 else:
     transaction.set_tags = hang
 
 async def main():
-    async with open_service(Path(root), channel) as service:
+    async with open_service(Path(root), channel, url=url or None) as service:
         await importing(service).read(Path(archive), by="bob")
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("stage", ["blobs", "transaction"])
-async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, history: History, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "database"),
+    [("blobs", ""), ("transaction", ""), pytest.param("transaction", "migrated_postgres", marks=pytest.mark.services)],
+)
+async def test_whoever_is_killed_leaves_no_environment(
+    tmp_path: Path, history: History, stage: str, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = str(request.getfixturevalue(database)) if database else ""
     made = history.put(tmp_path / "archive.tar")
     command = [
         sys.executable,
@@ -56,6 +62,7 @@ async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, history: 
         made.channel,
         str(tmp_path / "archive.tar"),
         stage,
+        url,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
@@ -64,7 +71,7 @@ async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, history: 
                 break
         assert line, "it ended by itself"
         os.killpg(process.pid, signal.SIGKILL)
-    async with open_service(tmp_path / "here", made.channel) as service:
+    async with open_service(tmp_path / "here", made.channel, url=url or None) as service:
         store = named_of(service).store
         with pytest.raises(EnvironmentUnknown):
             await store.environments.find("team", "Science")
@@ -72,7 +79,7 @@ async def test_whoever_is_killed_leaves_no_environment(tmp_path: Path, history: 
         assert len(await importing(service).read(tmp_path / "archive.tar", by="bob")) == 3
 
 
-async def test_a_full_disk(tmp_path: Path) -> None:
+async def test_a_full_disk_and_too_many_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = await make_channel(tmp_path / "channel", [Package("one", files={"share/big": os.urandom(24 << 20)})])
     async with open_service(tmp_path / "there", channel) as service:
         named = named_of(service)
@@ -82,6 +89,12 @@ async def test_a_full_disk(tmp_path: Path) -> None:
                 with pytest.raises(StorageFull):
                     await exporting(service).write("team", "science", out / name)
                 assert list(out.iterdir()) == []
+        with monkeypatch.context() as changed:
+            # what an import would not read is not written
+            changed.setattr("builder.environments.transfer.exporting.LARGEST_MANIFEST", 100)
+            with pytest.raises(PublishFailed, match="more than one archive can describe"):
+                await exporting(service).write("team", "science", tmp_path / "large.tar")
+            assert not (tmp_path / "large.tar").exists()
         await exporting(service).write("team", "science", tmp_path / "archive.tar")
         with pytest.raises(PublishFailed, match="it already exists"):
             await exporting(service).write("team", "science", tmp_path)
