@@ -9,7 +9,7 @@ from pathlib import Path
 from builder.archives.archive import ArchiveLimits
 from builder.errors import PackageRefused
 from builder.packages.contents import PackageContents
-from builder.packages.wheels.listing import open_wheel
+from builder.packages.wheels.listing import open_wheel, refusing
 from builder.packages.wheels.zip_archive import ZipMember
 from storage.errors import quote
 
@@ -37,9 +37,10 @@ def read_files(
 
 def _check(contents: PackageContents, index: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-        yield piece
+    with refusing(contents.package):
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
     listed = contents.sha256[index]
     if listed is not None and digest.hexdigest() != listed:
         raise PackageRefused(

@@ -31,13 +31,19 @@ _LARGEST_ENTRY_POINTS = 4 << 20
 
 
 @contextlib.contextmanager
-def open_wheel(path: Path, package: str, limits: ArchiveLimits) -> Iterator[ZipArchive]:
-    """Open the wheel at `path`. Raises PackageRefused, also for what is found wrong with the zip while it is read."""
+def refusing(package: str) -> Iterator[None]:
+    """Raise PackageRefused for what is wrong with a zip file."""
     try:
-        with ZipArchive.open(path, limits) as archive:
-            yield archive
+        yield
     except ZipError as error:
         raise PackageRefused(package, f"its archive is not sound: {error}") from None
+
+
+@contextlib.contextmanager
+def open_wheel(path: Path, package: str, limits: ArchiveLimits) -> Iterator[ZipArchive]:
+    """Open the wheel at `path`. Raises PackageRefused, also for what the block finds wrong with the zip."""
+    with refusing(package), ZipArchive.open(path, limits) as archive:
+        yield archive
 
 
 def read_wheel(path: Path, package: LockedPackage, limits: ArchiveLimits) -> dict[str, Any]:

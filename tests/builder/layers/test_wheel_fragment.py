@@ -166,8 +166,8 @@ def assert_alike(environment: Path, before: dict[str, Installed], made: list[Mad
     for each in made:
         found |= WheelFragment(each, tmp_path, str(environment)).files
     assert sorted(found) == sorted(expected)
-    for path, file in expected.items():
-        assert found[path] == file, path
+    # not the files themselves, which may be large
+    assert [path for path, file in expected.items() if found[path] != file] == []
 
 
 def download(names: Sequence[str]) -> list[Path]:

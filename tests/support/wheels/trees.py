@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -101,7 +102,10 @@ def apply_differences(files: Mapping[str, Installed]) -> dict[str, Installed]:
     """Make what docs/fragments.md names as different from uv alike, in a tree that uv made."""
     changed = {}
     for path, file in files.items():
-        name = path.rpartition("/")[2]
+        folder, _, name = path.rpartition("/")
+        if not re.fullmatch(r".*/site-packages/[^/]+\.dist-info", folder):
+            changed[path] = file
+            continue
         if name == "uv_cache.json":
             # only of wheels that uv did not get from an index
             continue
@@ -118,7 +122,7 @@ def apply_differences(files: Mapping[str, Installed]) -> dict[str, Installed]:
 def _change_rows(lines: Iterable[bytes]) -> Iterable[bytes]:
     for line in lines:
         path = line.split(b",")[0]
-        if path.endswith(b".dist-info/INSTALLER"):
+        if re.fullmatch(rb"[^/]+\.dist-info/INSTALLER", path):
             yield path + f",sha256={encode_hash(INSTALLER)},{len(INSTALLER)}\n".encode()
         elif not path.endswith(b".dist-info/uv_cache.json") and b".data/scripts/" not in path:
             yield line
