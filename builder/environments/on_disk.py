@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import math
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,18 +20,22 @@ import structlog
 
 from builder.build import Builder
 from builder.environments.directories.directories import Directories
+from builder.errors import BuilderError, DirectoryUnsuitable
 from builder.locks.lock import Lock
 from builder.platforms import host_platform
 from builder.work.claims import Claim, on_behalf_of
 from storage.background import in_background
 from storage.environments.names import CHANNEL
+from storage.environments.on_disk import BuildsOnDisk
 from storage.environments.upkeep import EnvironmentUpkeep, Wanted
-from storage.errors import ConderyError
+from storage.errors import ConderyError, quote
 from storage.events.hints import hear
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 60.0
+AGAIN_SECONDS = 600.0
+"""After so long what may have passed is tried again, such as a full disk."""
 PAUSE_SECONDS = 0.5
 """Between two looks, however much changes."""
 
@@ -40,11 +46,14 @@ class OnDisk:
 
     directories: Directories
     upkeep: EnvironmentUpkeep
+    noted: BuildsOnDisk
     builder: Builder
     lock_file: Path
     _seen: object = None
-    _failed: dict[int, int] = field(default_factory=dict)
-    """By environment, the build that could not be installed."""
+    _failed: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By environment, the build that could not be installed, and when to try again (time.monotonic)."""
+    _told: set[int] = field(default_factory=set)
+    """Builds of which it is recorded that they are on disk."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,28 +90,39 @@ class OnDisk:
         self._seen = version
 
     async def keep(self) -> None:
-        """Bring all directories up to date once. What fails is told, and tried again when there is another build."""
+        """Bring all directories up to date once.
+
+        What fails is told with the build, and tried again when there is another one; what may pass, also later.
+        """
         for namespace, name in await self.upkeep.list_deleted():
             if await self.directories.find_current(namespace, name) is not None:
                 await self.directories.withdraw(namespace, name)
             if await self.directories.list_builds(namespace, name):
-                await self.directories.retire(namespace, name, ())
+                await self._retire(namespace, name, ())
         after = 0
         while found := await self.upkeep.list_wanted(after):
             after = found[-1].environment
             for each in found:
-                if self._failed.get(each.environment) == each.build:
+                build, until = self._failed.get(each.environment, (0, 0.0))
+                if build == each.build and time.monotonic() < until:
                     continue
                 try:
                     await self._keep(each)
                 except ConderyError as error:
-                    self._failed[each.environment] = each.build
-                    log.warning(
-                        "an environment is not installed on disk",
-                        environment=f"{each.namespace}/{each.name}",
-                        build=each.build,
-                        reason=str(error),
-                    )
+                    await self._tell(each, error)
+
+    async def _tell(self, wanted: Wanted, error: ConderyError) -> None:
+        """Say with a build why it is not on disk."""
+        may_pass = error.transient if isinstance(error, BuilderError) else True
+        self._failed[wanted.environment] = wanted.build, time.monotonic() + (AGAIN_SECONDS if may_pass else math.inf)
+        log.warning(
+            "an environment is not installed on disk",
+            environment=f"{wanted.namespace}/{wanted.name}",
+            build=wanted.build,
+            reason=str(error),
+        )
+        problem = f"{quote(error.name)}: {error.reason}" if isinstance(error, DirectoryUnsuitable) else str(error)
+        await self.noted.note(wanted.build, None, problem)
 
     async def _keep(self, wanted: Wanted) -> None:
         namespace, name, build = wanted.namespace, wanted.name, str(wanted.build)
@@ -110,17 +130,28 @@ class OnDisk:
             document = await self.builder.catalog.locks.find(wanted.lock_key)
             lock = Lock.from_json(document) if document else None
             platform = host_platform()
-            if lock is None or platform is None or platform not in lock.packages:
+            if lock is None or platform is None:
                 return
+            if platform not in lock.packages:
+                raise DirectoryUnsuitable(name, f"it is built for {', '.join(lock.packages)}, and not for {platform}")
             with on_behalf_of(Claim(priority=-1)):
                 await self.directories.make(namespace, name, build, lock, platform)
             await self.directories.publish(namespace, name, build)
             log.info("environment installed on disk", environment=f"{namespace}/{name}", build=wanted.build)
+        if wanted.build not in self._told:
+            await self.noted.note(wanted.build, str(self.directories.locate(namespace, name, build)))
+            self._told.add(wanted.build)
         existing = set(await self.directories.list_builds(namespace, name)) - {build}
         if existing:
             kept = await self.upkeep.list_kept(wanted.environment)
             if existing - set(map(str, kept)):
-                await self.directories.retire(namespace, name, [str(each) for each in kept])
+                await self._retire(namespace, name, [str(each) for each in kept])
+
+    async def _retire(self, namespace: str, name: str, kept: Collection[str]) -> None:
+        retired = await self.directories.retire(namespace, name, kept)
+        gone = {int(each) for each in retired.removed if each.isdecimal()}
+        self._told -= gone
+        await self.noted.drop(gone)
 
 
 @contextlib.contextmanager

@@ -72,5 +72,5 @@ async def keeping_environments(
         if directories is None:
             yield
             return
-        async with OnDisk(directories, upkeep, builder, data.directories).running():
+        async with OnDisk(directories, upkeep, store.environments.on_disk, builder, data.directories).running():
             yield

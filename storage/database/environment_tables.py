@@ -147,6 +147,16 @@ environment_alarm = Table(
     Column("since", Float, nullable=False),
 )
 
+environment_directory = Table(
+    "environment_directory",
+    metadata,
+    # a build that is on the disk of a server, or cannot be
+    Column("build", Integer, ForeignKey("environment_build.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", Text),
+    Column("problem", Text),
+    Column("since", Float, nullable=False),
+)
+
 watched_file = Table(
     "watched_file",
     metadata,

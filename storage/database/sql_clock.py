@@ -61,6 +61,7 @@ RESET: tuple[Column[Any], ...] = (
     environment_tables.environment.c.deleted,
     environment_tables.environment.c.resolved,
     environment_tables.environment_alarm.c.since,
+    environment_tables.environment_directory.c.since,
     environment_tables.environment_build.c.scheduled,
     environment_tables.environment_build.c.started,
     environment_tables.environment_build.c.ended,

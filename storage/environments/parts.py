@@ -10,6 +10,7 @@ from storage.environments.builds import EnvironmentBuilds
 from storage.environments.environments import Environments
 from storage.environments.logs import Logs
 from storage.environments.names import EnvironmentNames
+from storage.environments.on_disk import BuildsOnDisk
 from storage.environments.settings import EnvironmentSettings
 from storage.environments.transfer.importing import EnvironmentImports
 from storage.environments.upkeep import EnvironmentUpkeep
@@ -30,6 +31,7 @@ class EnvironmentStore:
     imports: EnvironmentImports
     watched: WatchedFiles
     upkeep: EnvironmentUpkeep
+    on_disk: BuildsOnDisk
 
     @classmethod
     def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
@@ -43,4 +45,5 @@ class EnvironmentStore:
             EnvironmentImports(database, environments, room, limits),
             WatchedFiles(database),
             EnvironmentUpkeep(database),
+            BuildsOnDisk(database),
         )

@@ -166,6 +166,8 @@ class EnvironmentFilter:
     """All are in the current build's lock."""
     has_image: bool = False
     """Whether the current build is complete, and so has an image and files."""
+    is_on_disk: bool = False
+    """Whether the current build is a directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class BuildFilter:
     status: BuildStatus | None = None
     packages: tuple[str, ...] = ()
     has_image: bool = False
+    is_on_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

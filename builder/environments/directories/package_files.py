@@ -17,8 +17,9 @@ from typing import BinaryIO, Self
 
 from builder.environments.directories.cache import StoredFiles, locate, read_contents, read_files, set_aside
 from builder.environments.directories.installation import FROZEN, META, Installation
+from builder.environments.directories.places import LONGEST_NAME
 from builder.environments.directories.prefix_files import again, clamp_time, copy_new, replace_file, write_replaced
-from builder.errors import PackageRefused
+from builder.errors import DirectoryUnsuitable, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.differences import Differences, PathFacts
@@ -27,7 +28,7 @@ from builder.packages.paths import check_reserved
 from builder.packages.prefix import LongString
 from builder.packages.prefix_record import WrittenFile, write_paths, write_prefix_record
 from builder.packages.starting_files import STATE
-from storage.errors import PackagesGone
+from storage.errors import PackagesGone, quote
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file cannot be linked: another file system, too many links, or a file system without links."""
@@ -39,10 +40,11 @@ class _Absent(Exception):
 
 
 def check_contents(contents: PackageContents, prefix: Path) -> None:
-    """Raises PackageRefused if the package cannot be installed at `prefix`, by what it lists."""
+    """Raises PackageRefused, DirectoryUnsuitable if the package cannot be installed at `prefix`, by what it lists."""
     check_reserved(contents.package, contents.targets, contents.directories)
     if taken := {FROZEN}.intersection(contents.targets) | {FROZEN, STATE}.intersection(contents.directories):
         raise PackageRefused(contents.package, f"it has {min(taken)}, which belongs to the environment itself")
+    check_names(contents)
     length = len(str(prefix).encode())
     for index, (text, mode) in contents.placeholders.items():
         if mode == "binary" and length > len(text.encode()):
@@ -51,6 +53,19 @@ def check_contents(contents: PackageContents, prefix: Path) -> None:
                 f"{contents.sources[index]} has room for a prefix of {len(text.encode())} bytes, but {prefix} has "
                 f"{length}; give the environment or its namespace a shorter name, or ask the administrator for a "
                 "shorter environments_directory",
+            )
+
+
+def check_names(contents: PackageContents) -> None:
+    """Raises DirectoryUnsuitable for a path that is fine in an image, and no file system takes."""
+    # hundreds of thousands of them, nearly all short
+    for path in (each for each in (*contents.targets, *contents.directories) if len(each.encode()) > LONGEST_NAME):
+        longest = max(len(name.encode()) for name in path.split("/"))
+        if longest > LONGEST_NAME:
+            raise DirectoryUnsuitable(
+                str(contents.package),
+                f"{quote(path, 60)} has a name of {longest} bytes, and file systems take {LONGEST_NAME}; leave the "
+                "package out, or use the image",
             )
 
 

@@ -52,7 +52,9 @@ class Share:
 
 
 def plan_installation(installation: Installation) -> Plan:
-    """Check the packages together. Raises PackageRefused, PathConflict, PackagesGone, StorageFull, StorageUnavailable.
+    """Check the packages together.
+
+    Raises PackageRefused, DirectoryUnsuitable, PathConflict, PackagesGone, StorageFull, StorageUnavailable.
 
     No path of a package is below a link or a file of another after this.
     """

@@ -23,7 +23,7 @@ from registry.api.environments.queries import (
     read_status,
     read_word,
 )
-from registry.api.environments.writing import LOGS, write_build, write_whole_build
+from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_whole_build
 from registry.api.streamed import answer_all
 from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
@@ -66,6 +66,7 @@ def read_filter(request: web.Request) -> BuildFilter:
         read_status(request),
         read_packages(request),
         has_image=artifact is not None and artifact != LOGS,
+        is_on_disk=artifact == DIRECTORY,
     )
 
 
@@ -104,5 +105,6 @@ async def delete_build(request: web.Request, build: EnvironmentBuild) -> web.Str
 
 
 async def get_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
-    specification = await request.app[PARTS].stored_environments.builds.find_specification(build.specification)
-    return answer_data(write_whole_build(build, specification))
+    stored = request.app[PARTS].stored_environments
+    specification = await stored.builds.find_specification(build.specification)
+    return answer_data(write_whole_build(build, specification, await stored.on_disk.find(build.id)))

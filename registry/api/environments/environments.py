@@ -22,7 +22,7 @@ from registry.api.environments.queries import (
     read_word,
 )
 from registry.api.environments.specification import check_description
-from registry.api.environments.writing import LOGS, write_build, write_environment
+from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_environment
 from registry.api.streamed import answer_all
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
@@ -63,6 +63,7 @@ def read_filter(request: web.Request) -> EnvironmentFilter:
         read_status(request),
         read_packages(request),
         has_image=artifact is not None and artifact != LOGS,
+        is_on_disk=artifact == DIRECTORY,
     )
 
 

@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 from aiohttp import web
 
 from registry.api.documents import read_paging, read_sorting
-from registry.api.environments.writing import FILES_OF_TYPES, LOGS
+from registry.api.environments.writing import DIRECTORY, FILES_OF_TYPES, LOGS
 from registry.errors import PageInvalid
 from storage.environments.vocabulary import BuildStatus, Paging
 
 PAGING = ("page", "size", "sort_by", "order")
-ARTIFACT_TYPES = ("DIRECTORY", "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
+ARTIFACT_TYPES = (DIRECTORY, "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
 _LONGEST = 255
 _MOST_PACKAGES = 20
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -65,7 +65,7 @@ def read_artifact(request: web.Request) -> str | None:
 
 def is_never_made(artifact: str | None) -> bool:
     """Whether no build has it."""
-    return artifact is not None and artifact != LOGS and artifact not in FILES_OF_TYPES
+    return artifact is not None and artifact not in (LOGS, DIRECTORY) and artifact not in FILES_OF_TYPES
 
 
 def read_number(request: web.Request, name: str) -> int | None:

@@ -82,7 +82,7 @@ class BuildArtifact(Shape):
     id: int
     artifact_type: ArtifactType
     key: str
-    """Where it is: a path of this API, or the reference of an image."""
+    """Where it is: a path of this API, or for a DIRECTORY one on the server's disk."""
 
 
 class WholeBuild(Build):

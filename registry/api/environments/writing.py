@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from storage.environments.on_disk import BuildOnDisk, add_problem
 from storage.environments.vocabulary import BuildStatus, Environment, EnvironmentBuild, Specification
 
 FILES_OF_TYPES = {
@@ -15,7 +16,8 @@ FILES_OF_TYPES = {
 }
 """What a complete build has, and where: the last part of its path. The order is part of the ids."""
 LOGS = "LOGS"
-_TYPES = (LOGS, *FILES_OF_TYPES)
+DIRECTORY = "DIRECTORY"
+_TYPES = (LOGS, *FILES_OF_TYPES, DIRECTORY)
 
 
 def write_time(seconds: float) -> str:
@@ -61,12 +63,16 @@ def write_build(build: EnvironmentBuild) -> dict[str, Any]:
     }
 
 
-def write_whole_build(build: EnvironmentBuild, specification: Specification) -> dict[str, Any]:
+def write_whole_build(
+    build: EnvironmentBuild, specification: Specification, on_disk: BuildOnDisk | None = None
+) -> dict[str, Any]:
+    """With what a server's disk has of it, or the reason why it has nothing."""
     return {
         **write_build(build),
+        "status_info": add_problem(build.status_info, on_disk),
         "specification": write_specification(specification),
         "packages": None,
-        "build_artifacts": write_artifacts(build),
+        "build_artifacts": write_artifacts(build, on_disk),
     }
 
 
@@ -80,11 +86,14 @@ def write_specification(specification: Specification) -> dict[str, Any]:
     }
 
 
-def write_artifacts(build: EnvironmentBuild) -> list[dict[str, Any]]:
+def write_artifacts(build: EnvironmentBuild, on_disk: BuildOnDisk | None = None) -> list[dict[str, Any]]:
     """The log, and of a complete build all that is made of its lock and its image, at the latest when asked for."""
     place = f"/api/v1/build/{build.id}"
     files = {LOGS: "logs", **(FILES_OF_TYPES if build.status == BuildStatus.COMPLETED else {})}
+    keys = {kind: f"{place}/{file}/" for kind, file in files.items()}
+    if on_disk is not None and on_disk.path is not None:
+        keys[DIRECTORY] = on_disk.path
     return [
-        {"id": build.id * len(_TYPES) + _TYPES.index(kind), "artifact_type": kind, "key": f"{place}/{file}/"}
-        for kind, file in files.items()
+        {"id": build.id * len(_TYPES) + _TYPES.index(kind), "artifact_type": kind, "key": key}
+        for kind, key in keys.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from auth.audit.log import append
@@ -20,6 +20,7 @@ from registry.cli.environments.shown import (
 )
 from storage.environments.log_following import LogFollowing
 from storage.environments.log_record import read_records
+from storage.environments.on_disk import add_problem
 from storage.environments.vocabulary import BuildFilter, BuildStatus, EnvironmentFilter, Paging
 from storage.errors import BuildStateWrong
 
@@ -109,7 +110,9 @@ class Here:
         return [ShownAlarm(_name(each.build), each.build.id, each.reason, each.since) for each in found]
 
     async def find_build(self, build: int) -> ShownBuild:
-        return show_build(await self.store.environments.builds.find(build))
+        found = await self.store.environments.builds.find(build)
+        on_disk = await self.store.environments.on_disk.find(build)
+        return show_build(replace(found, status_info=add_problem(found.status_info, on_disk)))
 
     async def find_specification(self, build: ShownBuild) -> Mapping[str, Any]:
         builds = self.store.environments.builds

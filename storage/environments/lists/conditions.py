@@ -7,7 +7,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 
-from storage.database.environment_tables import environment, environment_build, lock_package
+from storage.database.environment_tables import (
+    environment,
+    environment_build,
+    environment_directory,
+    lock_package,
+)
 from storage.environments.vocabulary import BuildFilter, BuildStatus, EnvironmentFilter, Paging
 
 _BUILD_COLUMNS = {
@@ -40,6 +45,8 @@ def _match_current(which: EnvironmentFilter) -> Iterator[ColumnElement[bool]]:
         yield environment_build.c.status == which.status
     if which.has_image:
         yield environment_build.c.status == BuildStatus.COMPLETED
+    if which.is_on_disk:
+        yield _is_on_disk()
     yield from _match_packages(which.packages)
 
 
@@ -55,7 +62,14 @@ def match_builds(which: BuildFilter) -> Iterator[ColumnElement[bool]]:
         yield row.c.status == which.status
     if which.has_image:
         yield row.c.status == BuildStatus.COMPLETED
+    if which.is_on_disk:
+        yield _is_on_disk()
     yield from _match_packages(which.packages)
+
+
+def _is_on_disk() -> ColumnElement[bool]:
+    place = environment_directory
+    return exists().where(place.c.build == environment_build.c.id, place.c.path.is_not(None))
 
 
 def _match_environment_of(which: BuildFilter) -> Iterator[ColumnElement[bool]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import web
 
 from builder.environments.directories.settings import DirectorySettings
@@ -15,19 +18,32 @@ from builder.environments.inputs.input import InputSettings
 from builder.environments.inputs.reading import read_input
 from builder.environments.life import NamedEnvironments
 from builder.settings import BuilderSettings
+from registry.api.environments.writing import write_whole_build
 from registry.app import create_app
 from registry.parts import PARTS
 from registry.settings.model import Settings
-from storage.environments.vocabulary import EnvironmentBuild
+from storage.environments.lists.scope import Scope
+from storage.environments.vocabulary import BuildFilter, EnvironmentBuild, Paging
 from storage.settings import StorageSettings
 from tests.support.builder.named import end_of
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
+from tests.support.small_disk import small_disk
 
 
 class Place:
     def __init__(self, named: NamedEnvironments, builder: BuilderSettings, root: Path) -> None:
         self.named, self.builder, self.root = named, builder, root
+
+    async def show(self, build: EnvironmentBuild) -> dict[str, Any]:
+        """The build as the REST API shows it, once its directory is there or cannot be."""
+        on_disk = None
+        async with asyncio.timeout(60):
+            while on_disk is None:
+                await asyncio.sleep(0.05)
+                on_disk = await self.named.store.on_disk.find(build.id)
+        specification = await self.named.store.builds.find_specification(build.specification)
+        return write_whole_build(await self.named.store.builds.find(build.id), specification, on_disk)
 
     async def make(self, name: str, package: str) -> EnvironmentBuild:
         text = json.dumps({"name": name, "dependencies": [package]})
@@ -41,8 +57,8 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path: Path) -> AsyncIterator[Place]:
-    packages = [Package(name, files={"share/name": File(name.encode())}) for name in ("one", "two")]
+async def serving(tmp_path: Path, *more: Package) -> AsyncIterator[Place]:
+    packages = [*(Package(name, files={"share/name": File(name.encode())}) for name in ("one", "two")), *more]
     channel = await make_channel(tmp_path / "channel", packages)
     builder = BuilderSettings(channels=(channel,), base="scratch", repodata_refresh=0, workers=1)
     settings = Settings(
@@ -80,3 +96,55 @@ async def test_the_link_follows_the_current_build(tmp_path: Path) -> None:
         await place.until(lambda: not link.is_symlink())
         await place.until(lambda: not (place.root / f"science-{first.id}").exists())
         assert (place.root / "envs/other/share/name").read_text() == "one"
+
+
+async def test_a_build_says_where_on_disk_it_is_or_why_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directories are on a disk of their own, which has no room for one package, and no file system for another."""
+    monkeypatch.setattr("builder.environments.on_disk.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("builder.environments.on_disk.LOOK_SECONDS", 0.2)
+    large = Package("large", files={"share/name": b"large", "share/large": File(os.urandom(6 << 20))})
+    odd = Package("odd", files={f"share/{'o' * 300}": b"odd"})
+    with small_disk(tmp_path / "envs", 8) as disk:
+        async with serving(tmp_path, large, odd) as place:
+            link = place.root / "envs/science"
+            first = await place.make("science", "one")
+            shown = await place.show(first)
+            assert shown["status_info"] is None
+            keys = {each["artifact_type"]: each["key"] for each in shown["build_artifacts"]}
+            assert keys["DIRECTORY"] == str(place.root / f"science-{first.id}")
+            (disk / "filler").write_bytes(bytes(4 << 20))
+
+            for package, reason in (
+                ("large", "no space left"),
+                ("odd", "has a name of 300 bytes, and file systems take"),
+            ):
+                build = await place.make("science", package)
+                shown = await place.show(build)
+                assert (shown["status"], reason in shown["status_info"]) == ("COMPLETED", True), shown["status_info"]
+                assert shown["status_info"].startswith("it is not on disk: ")
+                assert "DIRECTORY" not in {each["artifact_type"] for each in shown["build_artifacts"]}
+                # the old one is still current, and nothing half is beside it
+                assert link.resolve().name == f"science-{first.id}"
+                assert (link / "share/name").read_text() == "one"
+                await place.until(
+                    lambda: sorted(each.name for each in place.root.iterdir()) == ["envs", link.resolve().name]
+                )
+
+            await place.named.store.environments.set_current("team", "science", first.id + 1)
+            (disk / "filler").unlink()
+            await place.until(lambda: (link / "share/name").read_text() == "large")
+            large_build = await place.named.store.builds.find(first.id + 1)
+            async with asyncio.timeout(60):
+                while (shown := await place.show(large_build))["status_info"] is not None:
+                    await asyncio.sleep(0.05)
+            assert "DIRECTORY" in {each["artifact_type"] for each in shown["build_artifacts"]}
+            found = await place.named.store.builds.list_all(Scope(), BuildFilter(is_on_disk=True), Paging())
+            assert [each.id for each in found.items] == [first.id, first.id + 1]
+            # a directory that is removed is no artifact any more
+            await place.named.store.environments.delete_build(first.id)
+            await place.until(lambda: not (place.root / f"science-{first.id}").exists())
+            async with asyncio.timeout(60):
+                while await place.named.store.on_disk.find(first.id) is not None:
+                    await asyncio.sleep(0.05)
