@@ -46,7 +46,7 @@ from builder.progress import Progress, show_nothing
 from builder.pypi.opening import open_pypi
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
-from builder.queue.hooks import Hooks
+from builder.queue.hooks import Hooks, find_no_room
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.logins import read_logins
@@ -126,14 +126,16 @@ class BuilderService:
         changed: Callable[[], None] = lambda: None,
         credentials: NamespaceCredentials | None = None,
         environments: EnvironmentStore | None = None,
+        make_room: Callable[[], bool] = find_no_room,
     ) -> AsyncIterator[Self]:
         """Open the builder on the data directory `root`. With `resume`, it resumes what a dead server left unfinished.
 
         `others` says which channels besides those in the settings may be read. `announce` is called for every build
         that ends here. `rules` say what environments may hold, beside what their namespace says; `changed` is called
         when the deny list is another. `credentials` are those of namespaces, and `environments` what is stored of named
-        environments, without which there are none. Closing leaves unfinished builds to be
-        resumed. Raises BaseUnavailable for a base that makes no sense, and what `Solver` and `Credentials` raise.
+        environments, without which there are none. `make_room` gives up what is reserved on a full disk, so that the
+        end of a build can be recorded. Closing leaves unfinished builds to be resumed. Raises BaseUnavailable for a
+        base that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
         channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
@@ -167,7 +169,7 @@ class BuilderService:
                     return await work.describe_end(job, build_id, seconds, end, announce)
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
-            queue = EmbeddedQueue(catalog.builds, run, settings, tell, _choose_hooks(builder, work))
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, _choose_hooks(builder, work, make_room))
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )
@@ -219,7 +221,7 @@ def _open_work(
     return EnvironmentWork(builder, store, Journals(writers), wanted, at_hand, repetitions)
 
 
-def _choose_hooks(builder: Builder, work: EnvironmentWork | None) -> Hooks:
+def _choose_hooks(builder: Builder, work: EnvironmentWork | None, make_room: Callable[[], bool]) -> Hooks:
     """Those of environments' builds for their jobs, and only a turn for all others."""
 
     def turn(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
@@ -235,7 +237,7 @@ def _choose_hooks(builder: Builder, work: EnvironmentWork | None) -> Hooks:
         if work and job.kind == "environment":
             work.note_ended(job)
 
-    return Hooks(turn, known, begins, ended)
+    return Hooks(turn, known, begins, ended, make_room)
 
 
 async def _prepare_folders(data: DataDirectory) -> partial[int]:

@@ -136,6 +136,7 @@ def open_builder(
         changed=store.changes.mark_all,
         credentials=credentials,
         environments=store.environments,
+        make_room=store.reserve.spend,
     )
 
 

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import structlog
 
@@ -39,9 +40,11 @@ from builder.work.buckets import Buckets
 from builder.work.claims import OURSELVES, Begun, Caller, Claim, count_down, on_behalf_of, untold
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
-from storage.errors import ConderyError, QuotaExceeded, ServerStopping
+from storage.errors import ConderyError, QuotaExceeded, ServerStopping, StorageFull
 from storage.events.outbox import Record
 from storage.text import printable
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -343,7 +346,7 @@ class EmbeddedQueue:
         self, job: Job, row: BuildRow, started: float, completed: CompletedBuild
     ) -> CompletedBuild | BuildFailed:
         record = await self._tell(job, row.id, measure_age(row, started), completed)
-        if not await self._builds.complete(row.id, completed.made or "", record):
+        if not await self._record(lambda: self._builds.complete(row.id, completed.made or "", record)):
             return await self._end_elsewhere(row.id, completed)
         self._hooks.ended(job)
         seconds = round(time.monotonic() - started, 3)
@@ -354,6 +357,15 @@ class EmbeddedQueue:
         """Return how a build ended that somebody else ended while this process worked on it."""
         row = await self._builds.find(build_id)
         return made if row is None else read_end(row)
+
+    async def _record(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Record an end, on a full disk with what is reserved there. Raises StorageError."""
+        try:
+            return await write()
+        except StorageFull:
+            if not await asyncio.to_thread(self._hooks.make_room):
+                raise
+            return await write()
 
     async def _fail(
         self,
@@ -368,8 +380,10 @@ class EmbeddedQueue:
         try:
             bound.warning("build failed", error=failure.kind, reason=failure.message)
             record = await self._tell(job, row.id, measure_age(row, started), failure)
-            await self._builds.fail(
-                row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
+            await self._record(
+                lambda: self._builds.fail(
+                    row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
+                )
             )
             self._hooks.ended(job)
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer

@@ -28,6 +28,10 @@ def note_nothing(job: Job) -> None:
     """Nobody needs to know that it has ended."""
 
 
+def find_no_room() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Hooks:
     turn: TakeTurn = take_at_once
@@ -39,6 +43,9 @@ class Hooks:
     """What to record with the beginning of a job's work."""
     ended: Callable[[Job], None] = note_nothing
     """Called once the end of a job is recorded, before anybody is told."""
+    make_room: Callable[[], bool] = find_no_room
+    """Gives up what is reserved on a full disk, so that the end of a job can be recorded; whether there was anything.
+    It blocks briefly."""
 
 
 NO_HOOKS = Hooks()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from builder.image.finished import FinishedImage
 from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
 from builder.policy.settings import PolicySettings
+from builder.queue.hooks import find_no_room
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from storage.environments.parts import EnvironmentStore
@@ -45,6 +46,7 @@ async def open_service(
     rules: PolicySettings | None = None,
     credentials: NamespaceCredentials | None = None,
     url: str | None = None,
+    make_room: Callable[[], bool] = find_no_room,
     **settings: Any,
 ) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
@@ -60,6 +62,7 @@ async def open_service(
             rules=rules,
             credentials=credentials,
             environments=EnvironmentStore.of(stores.blobs, changes, room),
+            make_room=make_room,
         ) as service:
             yield service
 
