@@ -202,6 +202,7 @@ class BuilderService:
                 yield
         finally:
             warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
 
 
 def _open_wanted(

@@ -91,6 +91,8 @@ class EmbeddedQueue:
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
+        self._flying: set[asyncio.Task[None]] = set()
+        """Also those that were stopped and are not over yet: they still use the database."""
         self._held: Counter[Caller] = Counter()
         """Who has something under way that counts as a build."""
         a_minute = settings.builds_per_minute
@@ -123,12 +125,12 @@ class EmbeddedQueue:
         return row.owner == str(self._owner) or is_dead(row, self._owner)
 
     async def close(self) -> None:
-        tasks = [flight.task for flight in self._flights.values() if flight.task]
         for flight in list(self._flights.values()):
             flight.stop(ServerStopping())
+        tasks = set(self._flying)
         if self._heart:
             self._heart.cancel()
-            tasks.append(self._heart)
+            tasks.add(self._heart)
         await self._watcher.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         # without the database they are still taken over, a little later
@@ -159,6 +161,8 @@ class EmbeddedQueue:
         with on_behalf_of(flight.claim):
             flight.task = asyncio.create_task(self._fly(flight, taken))
         self._flights[flight.job.key] = flight
+        self._flying.add(flight.task)
+        flight.task.add_done_callback(self._flying.discard)
         flight.task.add_done_callback(lambda _: self._forget(flight))
         return flight
 

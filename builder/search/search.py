@@ -21,6 +21,7 @@ from builder.search.indexes import FreshIndex, Indexes
 from builder.search.package import FoundPackage, SearchedChannel
 from builder.search.question import Question
 from builder.search.results import MOST_CHANNELS, Results
+from storage.cancellation import to_end
 
 log = structlog.get_logger(__name__)
 
@@ -107,13 +108,15 @@ class PackageSearch:
         present = [each for each in wanted[:MOST_CHANNELS] if each.url in indexes]
         async with self._open:
             paths = [indexes[each.url].path for each in present]
-            results = await self._run(partial(self._open_results, paths, question))
+            opening = asyncio.ensure_future(self._run(partial(self._open_results, paths, question)))
             try:
+                results = await to_end(opening)
                 listed = tuple(ListedChannel(each, indexes[each.url].made) for each in present)
                 yield Found(results, listed, problems, self._run)
             finally:
                 # after what still runs in a thread: whoever waited for it may have been cancelled
-                await asyncio.shield(self._run(results.close))
+                if not opening.cancelled() and opening.exception() is None:
+                    await to_end(self._run(opening.result().close))
 
     def _open_results(self, paths: Sequence[Path], question: Question) -> Results:
         try:

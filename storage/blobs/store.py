@@ -118,7 +118,7 @@ class BlobStore:
             keys = sorted(set(keys) - {blob.key for blob in adopted})
         finally:
             if keys:
-                await asyncio.shield(self.release(keys))
+                await to_end(self.release(keys))
         return found | {blob.digest: blob for blob in adopted}
 
     async def _write_all(self, contents: Iterable[tuple[str, Digest, Iterable[bytes]]]) -> list[StoredBlob]:
@@ -161,7 +161,7 @@ class BlobStore:
         try:
             yield key
         finally:
-            await asyncio.shield(self.release([key]))
+            await to_end(self.release([key]))
 
     async def reserve(self, count: int) -> list[str]:
         """Make new keys and record them as pending."""

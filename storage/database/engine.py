@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -11,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Table, create_engine, event, func, inspect, literal, select, text
+import structlog
+from sqlalchemy import BigInteger, Connection, Table, create_engine, func, inspect, literal, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -19,21 +21,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import QueuePool
 
 from storage.cancellation import to_end
+from storage.database.sqlite_engine import BUSY_SECONDS, WRITES, open_sqlite_engine
 from storage.database.write_line import WriteLine
-from storage.errors import StorageBusy, StorageFull, StorageUnavailable
+from storage.errors import ServerStopping, StorageBusy, StorageFull, StorageUnavailable
 from storage.layout import DataDirectory
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
 """After so long a connection ends whose other machine no longer confirms what it gets, or that it is there."""
 PROBES = 3
 POOL_SIZE = 20
-SQLITE_POOL_SIZE = 15
-"""Connections, each with a thread of its own."""
+CLOSE_SECONDS = BUSY_SECONDS + 5.0
+"""For so long `close` waits for transactions that are open: a statement may wait for another process's lock."""
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
 """Parameters in one statement. PostgreSQL takes 65,535, SQLite's usual builds 32,766."""
@@ -43,7 +45,8 @@ NEWEST = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").g
 
 T = TypeVar("T")
 
-_WRITES = "condery_writes"
+log = structlog.get_logger(__name__)
+
 _FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -53,6 +56,11 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._line = WriteLine(BUSY_SECONDS) if self.dialect == "sqlite" else None
+        self._used = 0
+        """Connections in use."""
+        self._unused = asyncio.Event()
+        """Set when the last one is given back."""
+        self._is_closing = False
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -64,6 +72,21 @@ class Database:
         return self.engine.dialect.name
 
     async def close(self) -> None:
+        """Close all connections once the transactions on them have ended; new ones fail with ServerStopping.
+
+        The pool forgets a connection that is in use when it is disposed of, and nobody would close it. A task that is
+        cancelled may have one for some time, since its statement runs to the end.
+        """
+        await to_end(self._close())
+
+    async def _close(self) -> None:
+        self._is_closing = True
+        if self._used:
+            self._unused.clear()
+            try:
+                await asyncio.wait_for(self._unused.wait(), CLOSE_SECONDS)
+            except TimeoutError:
+                log.warning("the database is closed while it is in use", connections=self._used)
         await self.engine.dispose()
 
     async def ping(self) -> None:
@@ -86,7 +109,7 @@ class Database:
         """
         with translate_errors():
             async with self._line.turn() if self._line else contextlib.nullcontext(), self._connected() as connection:
-                await connection.execution_options(**{_WRITES: True})
+                await connection.execution_options(**{WRITES: True})
                 transaction = connection.begin()
                 await self._to_end(transaction.start())
                 yield connection
@@ -95,21 +118,35 @@ class Database:
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
         """Take a connection, and roll back at the end what was not committed."""
+        if self._is_closing:
+            raise ServerStopping
         connection = self.engine.connect()
+        self._used += 1
         try:
             # with a connection at hand nothing waits, so nobody can be cancelled, and a task of its own takes longer
             await (connection.start() if self._has_idle() else self._to_end(connection.start()))
             yield connection
         finally:
-            if connection.sync_connection is not None:
-                await to_end(connection.close())
+            try:
+                if connection.sync_connection is not None:
+                    await to_end(self._give_back(connection))
+            finally:
+                self._used -= 1
+                if not self._used:
+                    self._unused.set()
+
+    async def _give_back(self, connection: AsyncConnection) -> None:
+        if self._is_closing:
+            # its pool may be gone, and then nobody would close it
+            await connection.invalidate()
+        await connection.close()
 
     def _has_idle(self) -> bool:
         pool = self.engine.pool
         return self._line is not None and isinstance(pool, QueuePool) and pool.checkedin() > 0
 
     async def _to_end(self, work: Awaitable[T]) -> T:
-        """Await `work`. On SQLite a cancelled caller waits for its end, for the reason of `_SteadyConnection`."""
+        """Await `work`. On SQLite a cancelled caller waits for its end, since a statement does as well."""
         return await (to_end(work) if self._line else work)
 
     async def lock(self, connection: AsyncConnection, name: str) -> None:
@@ -187,12 +224,7 @@ def open_engine(url: str) -> AsyncEngine:
     Its errors show no parameters, which may be keys and hashes and would be in the log.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        # no overflow: such connections are closed after each use, and opening one takes longer than most statements
-        created = create_async_engine(url, hide_parameters=True, pool_size=SQLITE_POOL_SIZE, max_overflow=0)
-        engine: AsyncEngine = _SteadyEngine(created.sync_engine)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
+        return open_sqlite_engine(url)
     return create_async_engine(
         url,
         hide_parameters=True,
@@ -218,41 +250,6 @@ def connect_arguments(url: str) -> dict[str, int]:
         "keepalives_count": PROBES,
     }
     return {name: value for name, value in arguments.items() if name not in make_url(url).query}
-
-
-class _SteadyConnection(AsyncConnection):
-    """A connection to SQLite whose statements run to their end.
-
-    A statement runs in a thread, whether or not somebody waits. If the caller were cancelled meanwhile, SQLAlchemy
-    would give the connection up with its transaction, which holds the write lock of all processes for a long time.
-    """
-
-    async def execute(self, *args: Any, **kwargs: Any) -> Any:
-        return await to_end(super().execute(*args, **kwargs))
-
-
-class _SteadyEngine(AsyncEngine):
-    _connection_cls = _SteadyConnection
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # `_begin_sqlite` begins transactions: the driver's own lock only at the first write, which may then be refused
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Begin in one call of the connection's thread; a statement of SQLAlchemy takes three, of eight in a short read."""
-    writes = connection.get_execution_options().get(_WRITES, False)
-    statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    adapted: Any = connection.connection.dbapi_connection
-    try:
-        adapted.run_async(lambda driver: driver.execute_fetchall(statement))
-    except (sqlite3.OperationalError, ValueError) as error:
-        raise OperationalError(statement, None, error) from error
 
 
 def migrate(url: str) -> None:

@@ -215,7 +215,7 @@ class Uploads:
         # whoever made `last` and a joined object pending releases them
         left = owned - ({blob.key} if stored.key == blob.key else set())
         if left:
-            await asyncio.shield(self._blobs.release(sorted(left)))
+            await to_end(self._blobs.release(sorted(left)))
         return stored
 
     async def _complete_upload(
@@ -259,7 +259,7 @@ class Uploads:
             await _end(connection, upload)
             await make_pending(connection, keys, time.time())
         self._hashes.pop(upload.id, None)
-        await asyncio.shield(self._blobs.release(keys))
+        await to_end(self._blobs.release(keys))
 
     def arriving(self, repository: str, digest: str = "", upload: str = "") -> AbstractAsyncContextManager[Arrival]:
         """The target for the bytes of one request to a repository.

@@ -213,3 +213,27 @@ async def test_the_attempt_that_was_let_go_killed_nobody(
     await leave(faulty, owner, attempts=5)
     await asyncio.gather((await queue.submit(NUMPY)).wait(30), return_exceptions=True)
     assert work.begun == begun
+
+
+async def test_a_canceled_build_is_over_when_the_queue_is_closed(builds: Builds) -> None:
+    """It may still be writing, and whoever closes the queue closes the database next."""
+    begun, may_end, over = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def run(job: Job) -> str:
+        begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            await may_end.wait()
+            over.append((await builds.last(job.key) or row).status)
+
+    queue = EmbeddedQueue(builds, run, SETTINGS)
+    build = await queue.submit(NUMPY)
+    await begun.wait()
+    (row,) = await builds.list_unfinished()
+    assert await queue.cancel(build.id, "ada canceled it")
+    closing = asyncio.create_task(queue.close())
+    await asyncio.sleep(0.05)
+    may_end.set()
+    await closing
+    assert over == ["CANCELED"]
