@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
     Table,
     Text,
@@ -67,6 +68,7 @@ environment = Table(
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("uq_environment_alive_repository", "repository", unique=True,
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_name", "name", "namespace", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_current", "current_build"),
     Index("ix_environment_deleted", "deleted", sqlite_where=text(GONE), postgresql_where=text(GONE)),
     sqlite_autoincrement=True,
@@ -86,8 +88,9 @@ environment_build = Table(
     Column("job_key", String(64), index=True),
     # REQUEST, REBUILD, WATCH, SCHEDULE or IMPORT
     Column("cause", String(16), nullable=False),
-    # the lock that it was solved to, and the image
+    # the lock that it was solved to, with its number in `listed_lock`, and the image
     Column("lock_key", String(64), index=True),
+    Column("lock_number", Integer),
     Column("image_key", String(64), index=True),
     # the earlier build that has the same lock
     Column("same_as", Integer),
@@ -100,26 +103,43 @@ environment_build = Table(
     # when its image or one of its files was last pulled
     Column("pulled", Float),
     Column("deleted", Float),
-    Index("ix_environment_build_environment_id", "environment", "id",
+    # these hold all that lists are filtered by, so that they are read instead of the builds
+    Index("ix_environment_build_environment_id", "environment", "id", "status", "lock_number",
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_status_id", "status", "id", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_id", "id", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_scheduled", "scheduled", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_started", "started", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_ended", "ended", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_status_id", "status", "id", "environment", "lock_number",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_id", "id", "environment", "status", "lock_number",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_scheduled", "scheduled", "id", "environment", "status", "lock_number",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_started", "started", "id", "environment", "status", "lock_number",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_ended", "ended", "id", "environment", "status", "lock_number",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_lock_number", "lock_number", "environment", "status",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_build_deleted", "deleted", sqlite_where=text(GONE), postgresql_where=text(GONE)),
     Index("ix_environment_build_unfinished", "id",
           sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)),
     sqlite_autoincrement=True,
 )  # fmt: skip
 
-lock_package = Table(
-    "lock_package",
+listed_lock = Table(
+    "listed_lock",
     metadata,
-    # what is in a lock, for lists that are filtered by packages
-    Column("lock_key", String(64), primary_key=True),
+    # the locks of builds, whose packages lists are filtered by; a number is never used again
+    Column("number", Integer, primary_key=True),
+    Column("lock_key", String(64), nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+
+package_locks = Table(
+    "package_locks",
+    metadata,
+    # of a package, the locks that have it: number `block` * 1024 + n if bit n is set, the first byte's lowest bit is 0
     Column("name", NAME, primary_key=True),
-    Index("ix_lock_package_name", "name", "lock_key"),
+    Column("block", Integer, primary_key=True, index=True),
+    Column("bits", LargeBinary, nullable=False),
 )
 
 environment_image = Table(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, or_, select, update
+from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.clock import USE_SECONDS, is_within
@@ -24,12 +24,13 @@ from storage.database.environment_tables import (
     environment_build,
     environment_image,
     environment_manifest,
-    lock_package,
+    listed_lock,
     specification,
 )
 from storage.digest import Digest
 from storage.environments.environments import find_build, lock_environment
-from storage.environments.lists.conditions import match_builds, order_builds
+from storage.environments.lists.builds import find_all, find_page
+from storage.environments.lists.contents import note_packages
 from storage.environments.lists.scope import Scope
 from storage.environments.names import CHANNEL
 from storage.environments.publishing import (
@@ -40,7 +41,6 @@ from storage.environments.publishing import (
     find_repeated,
     forget_lost_images,
     give_image,
-    lock_packages,
     set_tags,
     write_day,
     write_lock_tag,
@@ -168,46 +168,20 @@ class EnvironmentBuilds:
         self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None
     ) -> Listed[EnvironmentBuild]:
         """The builds in `scope` that match, on one page, and how many there are."""
-        paging = paging or Paging()
+        which, paging = which or BuildFilter(), paging or Paging()
         async with self._database.reading() as connection:
-            conditions = await self._match(connection, scope, which)
-            alive = environment_build.c.deleted.is_(None)
-            count = select(func.count()).select_from(environment_build).where(alive, *conditions)
-            total = int((await connection.execute(count)).scalar_one())
-            # the ids alone first: with all columns and the environment's, databases sort all that matches, at length
-            ids = order_builds(select(environment_build.c.id).where(alive, *conditions), paging)
-            wanted = list((await connection.execute(ids)).scalars())
-            found: dict[int, EnvironmentBuild] = {}
-            for batch in batches(wanted):
-                query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
-                found |= {row.id: read_build(row) for row in await connection.execute(query)}
-        return Listed([found[each] for each in wanted if each in found], total)
+            ids, total = await find_page(connection, scope, which, paging)
+            return Listed(await _read_many(connection, ids), total)
 
     async def list_ids(self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None) -> list[int]:
         """The ids of all builds in `scope` that match, in the wanted order, to be read some at a time."""
-        row = environment_build
         async with self._database.reading() as connection:
-            conditions = await self._match(connection, scope, which)
-            query = select(row.c.id).where(row.c.deleted.is_(None), *conditions)
-            return list((await connection.execute(order_builds(query, paging or Paging()))).scalars())
+            return await find_all(connection, scope, which or BuildFilter(), paging or Paging())
 
     async def find_many(self, ids: Sequence[int]) -> list[EnvironmentBuild]:
         """Builds by their ids, in this order, also those that were deleted meanwhile."""
-        found: dict[int, EnvironmentBuild] = {}
         async with self._database.reading() as connection:
-            for batch in batches(ids):
-                query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
-                found |= {row.id: read_build(row) for row in await connection.execute(query)}
-        return [found[each] for each in ids if each in found]
-
-    async def _match(
-        self, connection: AsyncConnection, scope: Scope, which: BuildFilter | None
-    ) -> list[ColumnElement[bool]]:
-        seen = await scope.find_condition(connection)
-        conditions = list(match_builds(which or BuildFilter()))
-        if seen is not None:
-            conditions.append(environment_build.c.environment.in_(select(environment.c.id).where(seen)))
-        return conditions
+            return await _read_many(connection, ids)
 
     async def find_before(self, build: EnvironmentBuild) -> EnvironmentBuild | None:
         """The last complete build of the same environment that is older than `build`."""
@@ -260,9 +234,14 @@ class EnvironmentBuilds:
                     raise EnvironmentBuildUnknown(build_id)
                 await give_image(self._database, connection, self._limits, build.repository, made.image_key)
                 await set_tags(self._database, connection, build.repository, digest, [str(build_id)])
-                await self._note_packages(connection, made)
+                number = await note_packages(self._database, connection, made.lock_key, made.packages)
                 row = environment_build
-                values = {"lock_key": made.lock_key, "image_key": made.image_key, "size": made.size}
+                values = {
+                    "lock_key": made.lock_key,
+                    "lock_number": number,
+                    "image_key": made.image_key,
+                    "size": made.size,
+                }
                 await connection.execute(update(row).where(row.c.id == build_id).values(**values))
                 await announce(connection, build.repository)
 
@@ -294,13 +273,6 @@ class EnvironmentBuilds:
             await announce(connection, repository)
         self.changes.mark(repository)
 
-    async def _note_packages(self, connection: AsyncConnection, made: Made) -> None:
-        await lock_packages(self._database, connection, made.lock_key)
-        known = select(exists().where(lock_package.c.lock_key == made.lock_key))
-        if made.packages and not (await connection.execute(known)).scalar():
-            rows = [{"lock_key": made.lock_key, "name": name} for name in sorted(set(made.packages))]
-            await connection.execute(self._database.insert(lock_package).on_conflict_do_nothing(), rows)
-
     async def find_repeated(self, environment_id: int, lock_key: str, image_key: str) -> Repetition | None:
         """What a complete build of an environment has, if it has this lock and this image."""
         async with self._database.reading() as connection:
@@ -331,7 +303,13 @@ class EnvironmentBuilds:
             tags = []
         else:
             lock_key, digest = repetition.lock_key, await self._check_repeated(connection, build, repetition)
-            values = {"lock_key": lock_key, "image_key": repetition.image_key, "size": repetition.size}
+            number = select(listed_lock.c.number).where(listed_lock.c.lock_key == lock_key).scalar_subquery()
+            values = {
+                "lock_key": lock_key,
+                "lock_number": number,
+                "image_key": repetition.image_key,
+                "size": repetition.size,
+            }
             values["started"] = func.coalesce(row.c.started, now)
             tags = [str(build_id)]
         assert lock_key is not None, "a published build has a lock"
@@ -404,6 +382,7 @@ class EnvironmentBuilds:
             "status_info": reason,
             "ended": time.time(),
             "lock_key": None,
+            "lock_number": None,
             "image_key": None,
             "size": 0,
         }
@@ -440,6 +419,14 @@ class EnvironmentBuilds:
         row = environment_build
         async with self._database.writing() as connection:
             await connection.execute(update(row).where(row.c.id == build.id).values(pulled=time.time()))
+
+
+async def _read_many(connection: AsyncConnection, ids: Sequence[int]) -> list[EnvironmentBuild]:
+    found: dict[int, EnvironmentBuild] = {}
+    for batch in batches(ids):
+        query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
+        found |= {row.id: read_build(row) for row in await connection.execute(query)}
+    return [found[each] for each in ids if each in found]
 
 
 def _make_room(prefix: str, namespace: str) -> str:

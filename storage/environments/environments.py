@@ -21,7 +21,7 @@ from storage.database import tables
 from storage.database.account_tables import namespace as namespaces
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment, environment_build, specification
-from storage.environments.lists.conditions import match_environments, order_environments
+from storage.environments.lists.environments import find_all, find_page
 from storage.environments.lists.scope import Scope
 from storage.environments.names import CHANNEL, EnvironmentNames
 from storage.environments.publishing import drop_build, drop_repository, set_latest
@@ -88,32 +88,20 @@ class Environments:
         """The environments in `scope` that match, on one page, and how many there are."""
         which, paging = which or EnvironmentFilter(), paging or Paging()
         async with self._database.reading() as connection:
-            seen = await scope.find_condition(connection)
-            conditions = [*match_environments(which), *([] if seen is None else [seen])]
-            count = select(func.count()).select_from(environment).where(environment.c.deleted.is_(None), *conditions)
-            total = int((await connection.execute(count)).scalar_one())
-            query = order_environments(select_environments().where(*conditions), paging)
-            rows = (await connection.execute(query)).all()
-        return Listed([read_environment(row) for row in rows], total)
+            ids, total = await find_page(connection, scope, which, paging)
+            return Listed(await _read_many(connection, ids), total)
 
     async def list_ids(
         self, scope: Scope, which: EnvironmentFilter | None = None, paging: Paging | None = None
     ) -> list[int]:
         """The ids of all environments in `scope` that match, in the wanted order, to be read some at a time."""
         async with self._database.reading() as connection:
-            seen = await scope.find_condition(connection)
-            conditions = [*match_environments(which or EnvironmentFilter()), *([] if seen is None else [seen])]
-            query = select(environment.c.id).where(environment.c.deleted.is_(None), *conditions)
-            return list((await connection.execute(order_environments(query, paging or Paging()))).scalars())
+            return await find_all(connection, scope, which or EnvironmentFilter(), paging or Paging())
 
     async def find_many(self, ids: Sequence[int]) -> list[Environment]:
         """Environments by their ids, in this order, also those that were deleted meanwhile."""
-        found: dict[int, Environment] = {}
         async with self._database.reading() as connection:
-            for batch in batches(ids):
-                query = select_environments(deleted=True).where(environment.c.id.in_(batch))
-                found |= {row.id: read_environment(row) for row in await connection.execute(query)}
-        return [found[each] for each in ids if each in found]
+            return await _read_many(connection, ids)
 
     # changing
 
@@ -425,6 +413,14 @@ class Environments:
             )
         )
         return await find_build(connection, build_id)
+
+
+async def _read_many(connection: AsyncConnection, ids: Sequence[int]) -> list[Environment]:
+    found: dict[int, Environment] = {}
+    for batch in batches(ids):
+        query = select_environments(deleted=True).where(environment.c.id.in_(batch))
+        found |= {row.id: read_environment(row) for row in await connection.execute(query)}
+    return [found[each] for each in ids if each in found]
 
 
 async def lock_environment(database: Database, connection: AsyncConnection, repository: str) -> None:

@@ -60,11 +60,6 @@ def write_day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).date().isoformat()
 
 
-async def lock_packages(database: Database, connection: AsyncConnection, lock_key: str) -> None:
-    """Hold off all others who record or delete what is in a lock, until the transaction ends."""
-    await database.lock(connection, f"packages of lock {lock_key}")
-
-
 async def give_image(
     database: Database, connection: AsyncConnection, limits: Limits, repository: str, image_key: str
 ) -> None:

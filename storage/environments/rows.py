@@ -12,7 +12,7 @@ from storage.database.environment_tables import environment, environment_build, 
 from storage.environments.vocabulary import BuildStatus, Cause, Environment, EnvironmentBuild, Specification
 
 _OF_ENVIRONMENT = tuple(each for each in environment.c if each.name != "deleted")
-_OF_BUILD = tuple(each for each in environment_build.c if each.name != "deleted")
+_OF_BUILD = tuple(each for each in environment_build.c if each.name not in ("deleted", "lock_number"))
 
 
 def select_environments(*, deleted: bool = False) -> Select[Any]:

@@ -17,10 +17,9 @@ from storage.database.environment_tables import (
     environment_alarm,
     environment_build,
     environment_image,
-    lock_package,
     specification,
 )
-from storage.environments.publishing import lock_packages
+from storage.environments.lists.contents import forget_packages
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
 from storage.events.outbox import Record
@@ -185,10 +184,8 @@ class EnvironmentUpkeep:
                 await self._drop_unused(
                     connection, image, image.c.key, row.c.image_key, {each.image_key for each in gone} - {None}
                 )
-                for key in sorted({each.lock_key for each in gone} - {None}):
-                    await lock_packages(self._database, connection, key)
-                    unused = ~exists().where(row.c.lock_key == key)
-                    await connection.execute(delete(lock_package).where(lock_package.c.lock_key == key, unused))
+                keys = {each.lock_key for each in gone if each.lock_key is not None}
+                await forget_packages(self._database, connection, keys)
 
     async def _drop_unused(
         self,

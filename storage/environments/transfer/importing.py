@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import insert, select, update
@@ -20,13 +20,13 @@ from storage.database.environment_tables import (
     environment_build,
     environment_image,
     environment_manifest,
-    lock_package,
 )
 from storage.digest import Digest
 from storage.environments.environments import Environments, find_build, lock_environment
+from storage.environments.lists.contents import note_packages
 from storage.environments.logs import put_kept
 from storage.environments.names import CHANNEL
-from storage.environments.publishing import LATEST, lock_packages, set_tags, write_day, write_lock_tag
+from storage.environments.publishing import LATEST, set_tags, write_day, write_lock_tag
 from storage.environments.settings import change_layer
 from storage.environments.vocabulary import (
     BuildStatus,
@@ -144,11 +144,11 @@ class EnvironmentImports:
         images = {build.image.key: build.image for build in wanted.builds if build.image is not None}
         for image in images.values():
             await self._put_image(connection, repository, image)
+        numbers = await self._note_packages(connection, wanted.builds)
         for build in wanted.builds:
-            ids.append(await self._put_build(connection, made, build, ids, by))
+            ids.append(await self._put_build(connection, made, build, ids, numbers, by))
         ended = zip(ids, wanted.builds, strict=True)
         await put_kept(self._database, connection, {number: build.log for number, build in ended if build.log})
-        await self._note_packages(connection, wanted.builds)
         if wanted.settings:
             await change_layer(self._database, connection, wanted.settings, wanted.namespace, wanted.name)
         values = {
@@ -188,6 +188,7 @@ class EnvironmentImports:
         environment_id: int,
         build: ImportedBuild,
         earlier: Sequence[int],
+        numbers: Mapping[str, int],
         by: str,
     ) -> int:
         specified = await self._environments.ensure_specification(connection, environment_id, build.specification)
@@ -199,6 +200,7 @@ class EnvironmentImports:
             "status_info": build.status_info,
             "cause": Cause.IMPORT,
             "lock_key": build.lock_key,
+            "lock_number": None if build.lock_key is None else numbers[build.lock_key],
             "image_key": build.image.key if build.image else None,
             "same_as": earlier[build.same_as] if build.same_as is not None else None,
             "size": build.size,
@@ -214,13 +216,11 @@ class EnvironmentImports:
         await connection.execute(update(row).where(row.c.id == build_id).values(job_key=job_key))
         return build_id
 
-    async def _note_packages(self, connection: AsyncConnection, builds: Sequence[ImportedBuild]) -> None:
+    async def _note_packages(self, connection: AsyncConnection, builds: Sequence[ImportedBuild]) -> dict[str, int]:
+        """The number of each lock."""
         packages = {build.lock_key: build.packages for build in builds if build.lock_key is not None}
         # in one order, so that two imports do not wait for each other
-        for key in sorted(packages):
-            await lock_packages(self._database, connection, key)
-            if rows := [{"lock_key": key, "name": name} for name in sorted(set(packages[key]))]:
-                await connection.execute(self._database.insert(lock_package).on_conflict_do_nothing(), rows)
+        return {key: await note_packages(self._database, connection, key, packages[key]) for key in sorted(packages)}
 
     async def _set_tags(self, connection: AsyncConnection, wanted: ImportedEnvironment, ids: Sequence[int]) -> None:
         """The tags that the builds would have got one after the other."""

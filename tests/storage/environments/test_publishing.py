@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from storage.database import tables
 from storage.database.account_tables import namespace
-from storage.database.environment_tables import environment_image, lock_package
+from storage.database.environment_tables import environment_image, package_locks
 from storage.digest import Digest
 from storage.environments.vocabulary import Made
 from storage.errors import ManifestUnknown, QuotaExceeded
@@ -25,7 +25,7 @@ async def test_an_image_is_given_whole(named: Named) -> None:
     assert await named.links() == {Digest.of(b"base"), Digest.of(b"layer of one")}
     published = await named.store.builds.find(build.id)
     assert (published.lock_key, published.image_key, published.size) == (lock_of("one"), "one", 10)
-    assert {row.name for row in await named.content.stores.rows(select(lock_package))} == {"numpy", "python"}
+    assert {row.name for row in await named.content.stores.rows(select(package_locks))} == {"numpy", "python"}
     # again, as whoever takes the build over from a dead process
     assert await named.publish(build, "one") == digests
     await named.content.assert_sound()

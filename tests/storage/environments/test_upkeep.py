@@ -15,7 +15,8 @@ from storage.database.environment_tables import (
     environment_build,
     environment_image,
     environment_manifest,
-    lock_package,
+    listed_lock,
+    package_locks,
     specification,
 )
 from storage.environments import upkeep
@@ -122,7 +123,8 @@ async def test_builds_that_ended_long_ago_and_were_not_pulled(named: Named) -> N
 
 async def counts(named: Named) -> dict[str, int]:
     these = (
-        environment, environment_build, environment_image, environment_manifest, lock_package, specification,
+        environment, environment_build, environment_image, environment_manifest, listed_lock, package_locks,
+        specification,
     )  # fmt: skip
     return {each.name: await named.content.count(each) for each in these}
 
@@ -140,7 +142,8 @@ async def test_nothing_is_left_of_a_forgotten_environment(named: Named) -> None:
         "environment_build": 1,
         "environment_image": 1,
         "environment_manifest": 3,
-        "lock_package": 1,
+        "listed_lock": 1,
+        "package_locks": 1,
         "specification": 1,
     }
     await named.store.environments.delete("team", "other")
@@ -165,7 +168,7 @@ async def test_what_somebody_just_needs_again_is_not_forgotten(named: Named) -> 
         new, _ = await asyncio.gather(named.make("one", "python", name="new"), named.upkeep.forget([old.id]))
         assert await named.store.builds.find_image("one") is not None
         assert (await named.store.builds.find_specification(new.specification)).name == "science"
-        query = select(func.count()).where(lock_package.c.lock_key == lock_of("one"))
+        query = select(func.count()).where(listed_lock.c.lock_key == lock_of("one"))
         assert (await named.content.stores.rows(query))[0][0] == 1
         await named.store.environments.delete("team", "new")
         await named.upkeep.forget([new.id])

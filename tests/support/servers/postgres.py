@@ -138,8 +138,16 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(directory)
 
 
+def is_installed() -> bool:
+    return bool(_installed())
+
+
+def _installed() -> list[Path]:
+    return [path.parent for path in INSTALLATIONS.glob("*/bin/initdb") if path.parts[-3].isdigit()]
+
+
 def _programs() -> Path:
-    found = [path.parent for path in INSTALLATIONS.glob("*/bin/initdb") if path.parts[-3].isdigit()]
+    found = _installed()
     if not found:
         pytest.skip(f"PostgreSQL is not installed: no {INSTALLATIONS}/*/bin/initdb (Debian: postgresql)")
     return max(found, key=lambda path: int(path.parent.name))
