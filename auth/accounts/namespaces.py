@@ -71,6 +71,12 @@ class Namespaces:
             rows = (await connection.execute(select(namespace).order_by(namespace.c.name))).all()
         return [_read(row) for row in rows]
 
+    async def list_names(self) -> list[tuple[int, str]]:
+        """The number and the name of each, by name."""
+        query = select(namespace.c.id, namespace.c.name).order_by(namespace.c.name)
+        async with self._data.database.reading() as connection:
+            return [(number, name) for number, name in await connection.execute(query)]
+
     async def set_metadata(self, name: str, metadata: Mapping[str, Any], *, by: Actor) -> None:
         """Replace the metadata. Raises MetadataInvalid."""
         text = _write_metadata(metadata)

@@ -43,10 +43,10 @@ async def find_namespace(request: web.Request) -> Found[Namespace]:
 async def list_namespaces(request: web.Request) -> web.StreamResponse:
     """Those that the sender may read; id and name alone, as conda-store's clients expect."""
     parts, principal = request.app[PARTS], request[PRINCIPAL]
-    found = await parts.namespaces.list_all()
+    found = await parts.namespaces.list_names()
     if not parts.access.may_everywhere(principal, _READ):
-        found = [each for each in found if parts.access.may(principal, _READ, each.name)]
-    return answer_list(request, [{"id": each.number, "name": each.name} for each in found], ("name", "id"))
+        found = [(number, name) for number, name in found if parts.access.may(principal, _READ, name)]
+    return answer_list(request, [{"id": number, "name": name} for number, name in found], ("name", "id"))
 
 
 async def get_namespace(request: web.Request, namespace: Namespace) -> web.StreamResponse:

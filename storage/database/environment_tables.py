@@ -116,7 +116,7 @@ environment_build = Table(
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_build_ended", "ended", "id", "environment", "status", "lock_number",
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
-    Index("ix_environment_build_lock_number", "lock_number", "environment", "status",
+    Index("ix_environment_build_lock_number", "lock_number", "environment", "status", "size",
           sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
     Index("ix_environment_build_deleted", "deleted", sqlite_where=text(GONE), postgresql_where=text(GONE)),
     Index("ix_environment_build_unfinished", "id",

@@ -44,13 +44,14 @@ class Usage:
 async def sum_namespaces(connection: AsyncConnection) -> list[Usage]:
     """What each namespace has that has an environment."""
     row, alive = environment_build, environment.c.deleted.is_(None)
+    # in the order of an index: of each lock only a few builds are sorted
     builds = (
         select(
-            environment.c.namespace, row.c.lock_key, func.count().label("builds"), func.max(row.c.size).label("size")
+            row.c.lock_number, environment.c.namespace, func.count().label("builds"), func.max(row.c.size).label("size")
         )
         .select_from(_BUILDS)
         .where(row.c.deleted.is_(None))
-        .group_by(environment.c.namespace, row.c.lock_key)
+        .group_by(row.c.lock_number, environment.c.namespace)
         .subquery()
     )
     sums = select(builds.c.namespace, func.sum(builds.c.builds), func.sum(builds.c.size)).group_by(builds.c.namespace)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, false, func, select
+from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.environment_tables import environment, environment_build
-from storage.environments.lists.contents import find_locks
-from storage.environments.lists.numbers import Numbers
+from storage.environments.lists.contents import find_directories, find_locks
+from storage.environments.lists.numbers import Numbers, find_numbers
 from storage.environments.lists.order import Place, place_page, sort_by
 from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import BuildFilter, BuildStatus, Paging
@@ -68,6 +68,7 @@ class _Wanted:
     locks: Numbers | None
     statuses: tuple[BuildStatus, ...]
     """All of them at once."""
+    directories: Numbers | None
 
     def match(self, walked: str | None = None) -> Iterator[ColumnElement[bool]]:
         """Conditions on builds; `walked` is the order in which they are walked, if they are."""
@@ -77,6 +78,8 @@ class _Wanted:
             yield self.environments.match(row.c.environment, self.dialect, is_walked=is_walked)
         if self.locks is not None:
             yield self.locks.match(row.c.lock_number, self.dialect, is_walked=is_walked)
+        if self.directories is not None:
+            yield self.directories.match(row.c.id, self.dialect, is_walked=is_walked)
         if len(set(self.statuses)) > 1:
             yield false()
         elif self.statuses:
@@ -91,6 +94,7 @@ async def _read(connection: AsyncConnection, scope: Scope, which: BuildFilter) -
         await _find_environments(connection, scope, which),
         await find_locks(connection, which.packages) if which.packages else None,
         (*([which.status] if which.status else []), *([BuildStatus.COMPLETED] if which.has_image else [])),
+        await find_directories(connection) if which.is_on_disk else None,
     )
 
 
@@ -107,11 +111,7 @@ async def _find_environments(connection: AsyncConnection, scope: Scope, which: B
         conditions.append(seen)
     if not conditions:
         return None
-    # one text: reading ten thousand rows takes longer than all the rest
-    ids = func.aggregate_strings(cast(environment.c.id, String), ",")
-    query = select(ids).where(environment.c.deleted.is_(None), *conditions)
-    text: str | None = (await connection.execute(query)).scalar()
-    return Numbers.of(map(int, text.split(",")) if text else ())
+    return await find_numbers(connection, environment.c.id, environment.c.deleted.is_(None), *conditions)
 
 
 def _order(paging: Paging) -> tuple[ColumnElement[Any], ...]:

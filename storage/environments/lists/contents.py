@@ -1,4 +1,4 @@
-"""Which locks have a package, for lists that are filtered by packages.
+"""Which locks have a package, and which builds are on disk, for lists that are filtered by that.
 
 Locks have numbers, and of each package a row has a bit for each of some locks: the locks that have all of some packages
 are found in a few rows, however many builds have them.
@@ -12,8 +12,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database, batches
-from storage.database.environment_tables import environment_build, listed_lock, package_locks
-from storage.environments.lists.numbers import Numbers
+from storage.database.environment_tables import environment_build, environment_directory, listed_lock, package_locks
+from storage.environments.lists.numbers import Numbers, find_numbers
 
 BITS = 1024
 """Locks in a row."""
@@ -63,6 +63,12 @@ async def find_locks(connection: AsyncConnection, packages: Sequence[str]) -> Nu
             bits &= other.get(block, 0)
         mask[block * BITS : (block + 1) * BITS] = format(bits, f"0{BITS}b").encode()[::-1]
     return Numbers(bytes(mask))
+
+
+async def find_directories(connection: AsyncConnection) -> Numbers:
+    """The builds that are directories on a disk."""
+    row = environment_directory
+    return await find_numbers(connection, row.c.build, row.c.path.is_not(None))
 
 
 async def _hold(database: Database, connection: AsyncConnection, lock_key: str) -> None:

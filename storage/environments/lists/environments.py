@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.environment_tables import environment, environment_build
-from storage.environments.lists.contents import find_locks
+from storage.environments.lists.contents import find_directories, find_locks
 from storage.environments.lists.order import place_page, sort_by
 from storage.environments.lists.scope import Scope
 from storage.environments.vocabulary import BuildStatus, EnvironmentFilter, Paging
@@ -58,6 +58,8 @@ async def _match(connection: AsyncConnection, scope: Scope, which: EnvironmentFi
         of_build.append(row.c.status == which.status)
     if which.has_image:
         of_build.append(row.c.status == BuildStatus.COMPLETED)
+    if which.is_on_disk:
+        of_build.append((await find_directories(connection)).match(row.c.id, connection.dialect.name, is_walked=True))
     if which.packages:
         locks = await find_locks(connection, which.packages)
         of_build.append(locks.match(row.c.lock_number, connection.dialect.name, is_walked=True))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, LargeBinary, bindparam, case, func, literal
+from sqlalchemy import ColumnElement, LargeBinary, String, bindparam, case, cast, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 FEW = 500
 """Numbers that are looked up in an index one by one. More of them are a mask, which needs no index."""
@@ -50,3 +51,13 @@ class Numbers:
 
     def _list(self) -> list[int]:
         return [number for number, byte in enumerate(self.mask) if byte == _PRESENT[0]]
+
+
+async def find_numbers(
+    connection: AsyncConnection, column: ColumnElement[int], *conditions: ColumnElement[bool]
+) -> Numbers:
+    """The numbers in a column of the rows that meet all conditions."""
+    # one text: reading ten thousand rows takes longer than finding them
+    query = select(func.aggregate_strings(cast(column, String), ",")).where(*conditions)
+    text: str | None = (await connection.execute(query)).scalar()
+    return Numbers.of(map(int, text.split(",")) if text else ())

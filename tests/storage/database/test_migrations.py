@@ -13,6 +13,9 @@ from storage.catalog.builds import Builds
 from storage.database import tables
 from storage.database.engine import NEWEST, Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
+from storage.environments.lists.builds import find_page
+from storage.environments.lists.scope import Scope
+from storage.environments.vocabulary import BuildFilter, Paging
 from storage.events.changes import Changes
 from storage.repositories.pushed import Repositories
 
@@ -165,6 +168,39 @@ async def test_builds_of_environments_of_before_they_kept_their_images(empty_url
         assert (kept, manifests) == ([(key, "{}")], [(key, "sha256:m")])
     finally:
         await database.close()
+
+
+async def test_packages_of_locks_of_before_locks_had_numbers(empty_url: str) -> None:
+    held = [("a" * 64, "numpy"), ("a" * 64, "python"), ("b" * 64, "python"), ("c" * 64, "zlib")]
+    rows: list[tuple[str, dict[str, object]]] = [
+        ("INSERT INTO specification VALUES (1, 's', 'n', '{}', '{}', 1.0)", {}),
+        ("INSERT INTO environment (id, namespace, name, repository, created, created_by, current_build) "
+         "VALUES (1, 'team', 'science', 'team/science', 1.0, 'ann', 1)", {}),
+        ("INSERT INTO namespace (name, created, created_by) VALUES ('team', 1.0, 'ann')", {}),
+    ]  # fmt: skip
+    for number, key in enumerate(("a" * 64, "b" * 64, None), start=1):
+        rows.append((
+            "INSERT INTO environment_build (id, environment, specification, status, cause, lock_key, scheduled, "
+            "created_by) VALUES (:id, 1, 1, 'COMPLETED', 'REQUEST', :key, 1.0, 'ann')", {"id": number, "key": key},
+        ))  # fmt: skip
+    rows += [("INSERT INTO lock_package VALUES (:key, :name)", {"key": key, "name": name}) for key, name in held]
+    fill_at(empty_url, "0018", rows)
+    for _ in range(2):
+        migrate(empty_url)
+        database = Database.open(empty_url)
+        try:
+            async with database.reading() as connection:
+                for packages, ids in ((("python",), [1, 2]), (("python", "numpy"), [1]), (("zlib",), [])):
+                    page = await find_page(connection, Scope(), BuildFilter(packages=packages), Paging())
+                    assert page == (ids, len(ids)), packages
+        finally:
+            await database.close()
+        downgrade(empty_url, "0018")
+        engine = create_engine(empty_url.replace("+aiosqlite", ""))
+        with engine.connect() as connection:
+            found = connection.execute(text("SELECT lock_key, name FROM lock_package ORDER BY lock_key, name"))
+            assert [tuple(row) for row in found] == held
+        engine.dispose()
 
 
 async def test_specifications_of_before_they_belonged_to_one_environment(empty_url: str) -> None:

@@ -183,12 +183,57 @@ async def test_pages(filled: Named) -> None:
     assert await names(filled, paging=Paging(0, 0)) == []
 
 
+FILTERS = (
+    BuildFilter(),
+    BuildFilter(namespace="team"),
+    BuildFilter(name="science", status=BuildStatus.COMPLETED),
+    BuildFilter(environment=2),
+    BuildFilter(status=BuildStatus.COMPLETED),
+    BuildFilter(status=BuildStatus.FAILED, has_image=True),
+    BuildFilter(packages=("python",)),
+    BuildFilter(packages=("numpy", "python"), namespace="team"),
+    BuildFilter(packages=("numpy", "nothing")),
+    BuildFilter(namespace="nothing"),
+)
+
+
+async def test_what_many_builds_meet_is_walked_with_the_same_result(
+    filled: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [
+        Paging(offset, 2, sort, descending)
+        for offset in (0, 1, 2, 4)
+        for sort in BUILD_SORTS
+        for descending in (False, True)
+    ]
+    scope = Scope.of([["team/*", "lab/a*"]])
+    sorted_ = [await filled.store.builds.list_all(scope, which, page) for which in FILTERS for page in pages]
+    monkeypatch.setattr("storage.environments.lists.builds.MOST_SORTED", 0)
+    monkeypatch.setattr("storage.environments.lists.numbers.FEW", -1)
+    walked = [await filled.store.builds.list_all(scope, which, page) for which in FILTERS for page in pages]
+    assert walked == sorted_
+    assert {len(each.items) for each in walked} == {0, 1, 2}
+
+
+async def test_packages_of_more_locks_than_one_row_has(named: Named, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.environments.lists.contents.BITS", 2)
+    made = [await named.make(f"lock-{number}", "python", f"package-{number % 2}") for number in range(5)]
+    ids = [each.id for each in made]
+    assert await builds(named, BuildFilter(packages=("python",))) == ids
+    assert await builds(named, BuildFilter(packages=("package-1", "python"))) == ids[1::2]
+    await named.store.environments.delete_build(ids[1])
+    await named.store.upkeep.forget([ids[1]])
+    assert await builds(named, BuildFilter(packages=("package-1",))) == ids[3::2]
+    again = await named.make("lock-1", "python", "package-1", name="again")
+    assert await builds(named, BuildFilter(packages=("package-1",))) == [ids[3], again.id]
+
+
 async def test_lists_that_are_longer_than_one_statement(named: Named, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.database.engine.MOST_PARAMETERS", 2)
     made = [await named.ask(name=f"science{number}") for number in range(5)]
     assert await builds(named) == [each.id for each in made]
     assert len(await names(named)) == 5
-    assert len(await named.store.builds.find_specifications(range(10))) == 1
+    assert len(await named.store.builds.find_specifications(range(10))) == 5
 
 
 # who sees what

@@ -69,7 +69,8 @@ def upgrade() -> None:
     for name, (about, beside) in INDEXES.items():
         _replace(name, [*about, *beside])
     op.create_index(
-        "ix_environment_build_lock_number", "environment_build", ["lock_number", "environment", "status"],
+        "ix_environment_build_lock_number", "environment_build",
+        ["lock_number", "environment", "status", "size"],
         sqlite_where=ALIVE, postgresql_where=ALIVE,
     )  # fmt: skip
     op.create_index(

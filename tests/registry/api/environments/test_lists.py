@@ -30,7 +30,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             wanted = NewSpecification(name, {"name": name}, {"spec": {}})
             await store.ask_for_build(namespace, name, f"{namespace}/{name}", wanted, by="ann")
         await place.make("built_one", "one", namespace="lab")
-        await place.make("built_both", "one", "two", namespace="lab")
+        both = await place.make("built_both", "one", "two", namespace="lab")
+        await place.parts.stored_environments.on_disk.note(both["id"], "/srv/both")
         yield place
 
 
@@ -79,6 +80,8 @@ async def test_filters_of_environments(place: Place) -> None:
         ("packages=three", 0),
         ("artifact=DOCKER_MANIFEST", 2),
         ("artifact=LOGS", 122),
+        ("artifact=DIRECTORY", 1),
+        ("artifact=DIRECTORY&search=one", 0),
         ("artifact=CONSTRUCTOR_INSTALLER", 0),
     ):
         for page in ("", "&page=1&size=100"):
@@ -94,6 +97,8 @@ async def test_filters_and_sorts_of_builds(place: Place) -> None:
         ("status=COMPLETED", 2),
         ("packages=two", 1),
         ("artifact=CONDA_PACK&namespace=team", 0),
+        ("artifact=DIRECTORY", 1),
+        ("artifact=DIRECTORY&status=FAILED", 0),
     ):
         for page in ("", "&page=1&size=100"):
             assert (await place.get(f"build/?{query}{page}")).json()["count"] == count, query
