@@ -238,11 +238,11 @@ def show(console: SafeConsole, report: dict[str, Any]) -> None:
     """Print the report as tables for people, with the same facts as the JSON document."""
     from builder.image.report import BuildReport
 
-    console.print(f"lock-{report['lock']}")
+    console.print(f"lock-{report['lock']}", soft_wrap=True)
     if report["channels"]:
-        console.print(f"from the channels {', '.join(report['channels'])}")
+        console.print(f"from the channels {', '.join(report['channels'])}", soft_wrap=True)
     for variant in report["image"]["variants"]:
-        console.print(f"{variant['digest']}  {variant['mediaType']}")
+        console.print(f"{variant['digest']}  {variant['mediaType']}", soft_wrap=True)
     build = BuildReport.from_json(report["report"])
     for name, platform in build.platforms.items():
         console.print(_layers(name, platform.layers))

@@ -23,7 +23,7 @@ def complete_environment(ctx: typer.Context, incomplete: str) -> list[str]:
 
 EnvironmentName = Annotated[
     str,
-    typer.Argument(metavar="[NAMESPACE/]NAME", help="The environment.", autocompletion=complete_environment),
+    typer.Argument(metavar="[NAMESPACE/]NAME", help="Name of the environment.", autocompletion=complete_environment),
 ]
 Namespace = Annotated[
     str | None,
@@ -31,15 +31,17 @@ Namespace = Annotated[
         "--namespace",
         "-n",
         metavar="NAMESPACE",
-        help="Its namespace; without it `default` in the local store, and your own at a server where you signed in.",
+        help="Namespace of the environment. Default: `default` in the local store, your own at a server.",
         show_default=False,
     ),
 ]
 BuildName = Annotated[
     str,
-    typer.Argument(metavar="BUILD", help="The number of a build, or [NAMESPACE/]NAME for an environment's last one."),
+    typer.Argument(
+        metavar="BUILD", help="Number of a build, or [NAMESPACE/]NAME for the last build of an environment."
+    ),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many are shown, the last ones first.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Number of rows, the newest first.")]
 
 
 async def choose_namespace(place: Place, namespace: str | None) -> str:

@@ -11,7 +11,9 @@ from rich.table import Table
 
 from builder.progress import Event
 from registry.answers import Form, error_response
-from registry.cli.display import PlainLines, SafeConsole, echo, echo_json
+from registry.cli.display import PlainLines, SafeConsole, echo, echo_json, live_bars
+from registry.cli.environments.following import show_event
+from registry.cli.environments.shown import ShownEvent
 from registry.cli.options import fail
 from registry.logs.lines import configure
 from registry.logs.request_log import request_log
@@ -32,6 +34,30 @@ def test_a_console_shows_them_in_lines_and_tables() -> None:
     PlainLines(console)(Event("download", 1, 2, EVIL))
     assert file.getvalue().count(SHOWN) == 2
     assert "\x1b" not in file.getvalue()
+
+
+def test_bars_show_what_a_server_says_of_a_build() -> None:
+    """Stages that there are not are left out, and what else it says is not obeyed."""
+    file = io.StringIO()
+    console = SafeConsole(file=file)
+    console._force_terminal = True
+    happened = [
+        ShownEvent("state", "BUILDING", {"status": "BUILDING"}),
+        ShownEvent("stage", "", {"stage": "inspect", "done": 3, "total": 7, "detail": EVIL, "status": "begun"}),
+        ShownEvent("stage", "", {"stage": "[red]other", "done": 1, "total": 1}),
+        ShownEvent("stage", "", {"stage": "download", "done": "1", "total": None}),
+        ShownEvent("waiting", f"has waited 3 s for {EVIL}", {"for": EVIL}),
+    ]
+    with live_bars(console) as bars:
+        for event in happened:
+            show_event(bars, event)
+    text = file.getvalue()
+    assert "3 of 7 packages" in text
+    assert SHOWN[:9] in text
+    assert "has waited 3 s for x\\x1b" in text
+    assert "\x1b]0;owned" not in text
+    assert "other" not in text
+    assert "download" not in text
 
 
 def test_lines_of_commands_and_their_errors(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from registry.cli.commands.environments.writing import create, update
 
 app = typer.Typer(
     cls=Group,
-    help="Have environments built that people write down, show them, and choose between their builds.",
+    help="Write environments down, build them, and choose between their builds.",
     no_args_is_help=True,
 )
 for name, command in {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Group,
-    help="Builds of environments.",
+    help="Show, follow and end builds of environments.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,11 +40,13 @@ def list_builds(
     loaded: LoadedSettings,
     environment: Annotated[
         str | None,
-        typer.Argument(metavar="[NAMESPACE/NAME]", help="Only those of this environment.", show_default=False),
+        typer.Argument(metavar="[NAMESPACE/NAME]", help="Only builds of this environment.", show_default=False),
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Only those in it.", show_default=False),
+        typer.Option(
+            "--namespace", "-n", metavar="NAMESPACE", help="Only builds in this namespace.", show_default=False
+        ),
     ] = None,
     status: Status = None,
     limit: Limit = 50,
@@ -52,7 +54,7 @@ def list_builds(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """List builds of environments, the last ones first."""
+    """List builds of environments, the newest first."""
 
     async def work(place: Place) -> tuple[Sequence[ShownBuild], int]:
         from registry.cli.environments.naming import find_environment
@@ -71,7 +73,7 @@ def list_builds(
         for each in builds
     ]
     columns = ("build", "environment", "status", "asked_for", "ended", "by", "info")
-    show_list(columns, rows, json=False, empty="there are none; make one with: condery env create FILE")
+    show_list(columns, rows, json=False, empty="there are no builds; `condery env create FILE` makes one")
     if count > len(builds):
         echo(f"{len(builds)} of {count} builds; --limit shows more", err=True)
 
@@ -85,7 +87,7 @@ def show(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Show a build: its state, its packages, and what it changed."""
+    """Show a build: its state, what it was asked for, its packages, and what it changed."""
     from registry.cli.environments.description import describe_build
 
     async def work(place: Place) -> DescribedBuild:
@@ -105,7 +107,10 @@ def logs(
     loaded: LoadedSettings,
     build: BuildName,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the build has ended; the command fails if it does.")
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Follow the log until the build ends. The command fails if the build fails."
+        ),
     ] = False,
     server: Server = None,
     insecure: Insecure = False,
@@ -127,7 +132,7 @@ def logs(
 @app.command("cancel", cls=Command)
 @takes_settings("builder", "storage", "policy", "log")
 def cancel(loaded: LoadedSettings, build: BuildName, server: Server = None, insecure: Insecure = False) -> None:
-    """End a build that is queued or being built."""
+    """Cancel a build that waits or runs."""
 
     async def work(place: Place) -> int:
         found = await find_build_id(place, build)

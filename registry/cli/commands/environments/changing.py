@@ -28,8 +28,8 @@ def rollback(
             metavar="[BUILD]",
             min=1,
             max=2**31 - 1,
-            help="The build to be the current one, an earlier or a later one; without it the complete one before the "
-            "current one.",
+            help="The build that becomes the current one, an earlier or a later one. Default: the last complete build "
+            "before the current one.",
             show_default=False,
         ),
     ] = None,
@@ -38,7 +38,7 @@ def rollback(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Make another complete build the current one, which is what the tag latest means. Nothing is built."""
+    """Make another complete build the current one, which the tag latest means. Nothing is built."""
 
     async def work(place: Place) -> tuple[ShownEnvironment, str]:
         found = await find_environment(place, environment, namespace)
@@ -50,7 +50,7 @@ def rollback(
     if json:
         echo_json({"environment": changed.to_json(), "image": f"{image}:{changed.current_build}"})
         return
-    echo(f"{changed.full_name} is build {changed.current_build} now; {image} gives it")
+    echo(f"build {changed.current_build} is the current build of {changed.full_name} now; docker pull {image} gives it")
 
 
 async def _find_earlier(place: Place, environment: ShownEnvironment) -> int:
@@ -74,7 +74,7 @@ def delete(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Delete an environment with all its builds and images, and end those that are being built."""
+    """Delete an environment with all its builds and images. A build that runs is canceled."""
 
     async def work(place: Place) -> ShownEnvironment:
         found = await find_environment(place, environment, namespace)

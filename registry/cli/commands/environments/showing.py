@@ -40,7 +40,7 @@ Status = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help=f"Only those in this state: {', '.join(STATUSES)}.",
+        help=f"Only those with this status: {', '.join(STATUSES)}.",
         callback=read_status,
         show_default=False,
     ),
@@ -52,22 +52,31 @@ def list_environments(
     loaded: LoadedSettings,
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Only those in it.", show_default=False),
+        typer.Option(
+            "--namespace", "-n", metavar="NAMESPACE", help="Only environments in this namespace.", show_default=False
+        ),
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option("--search", metavar="TEXT", help="Only those whose name or namespace has it.", show_default=False),
+        typer.Option(
+            "--search",
+            metavar="TEXT",
+            help="Only environments whose name or namespace contains TEXT.",
+            show_default=False,
+        ),
     ] = None,
     package: Annotated[
         list[str] | None,
-        typer.Option("--package", metavar="NAME", help="Only those whose current build has it; repeatable."),
+        typer.Option(
+            "--package", metavar="NAME", help="Only environments whose current build has this package. Repeatable."
+        ),
     ] = None,
     status: Status = None,
     json: AsJson = False,
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """List the environments that you may see. --status is that of the current build."""
+    """List the environments that you may see. --status is about their current builds."""
     query = EnvironmentQuery(namespace, search, status, tuple(package or ()))
 
     async def work(place: Place) -> Sequence[ShownEnvironment]:
@@ -82,7 +91,7 @@ def list_environments(
         for each in found
     ]
     columns = ("environment", "current_build", "last_build", "created", "created_by", "description")
-    show_list(columns, rows, json=False, empty="there are none; make one with: condery env create FILE")
+    show_list(columns, rows, json=False, empty="there are no environments; `condery env create FILE` makes one")
 
 
 @takes_settings("storage", "log")
@@ -95,7 +104,7 @@ def show(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Show an environment: its current build, its history with what each build changed, and how to get it."""
+    """Show an environment: its current build, what was asked for, what each build changed, and how to pull it."""
     from registry.cli.environments.description import describe_environment
 
     async def work(place: Place) -> DescribedEnvironment:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 Builds = Annotated[
     str,
-    typer.Option("--builds", metavar="WHICH", help="all that have ended, current, or the number of one build."),
+    typer.Option(
+        "--builds", metavar="WHICH", help="Builds to take: all (that have ended), current, or the number of one."
+    ),
 ]
 
 
@@ -38,10 +40,14 @@ def export(
     environment: EnvironmentName,
     output: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="New directory, or a file whose name ends with .tar.", show_default=False),
+        typer.Argument(
+            metavar="OUT",
+            help="The archive to write: a new directory, or a file whose name ends with .tar.",
+            show_default=False,
+        ),
     ],
     bytes: Annotated[  # noqa: A002 - the option's name
-        bool, typer.Option("--bytes/--no-bytes", help="Whether the images are in it, or only their digests.")
+        bool, typer.Option("--bytes/--no-bytes", help="Take the images, or their digests alone.")
     ] = True,
     builds: Builds = "all",
     namespace: Namespace = None,
@@ -81,23 +87,40 @@ async def _export(
 @takes_settings("builder", "storage", "policy", "log")
 def import_environment(
     loaded: LoadedSettings,
-    path: Annotated[Path, typer.Argument(metavar="IN", help="A directory or a .tar that `condery env export` wrote.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="The archive to read: a directory or a .tar that `condery env export` wrote."
+        ),
+    ],
     namespace: Annotated[
         str | None,
         typer.Option(
-            "--namespace", "-n", metavar="NAMESPACE", help="Another namespace than it had.", show_default=False
+            "--namespace",
+            "-n",
+            metavar="NAMESPACE",
+            help="Namespace of the new environment. Default: the exported one's.",
+            show_default=False,
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Another name than it had.", show_default=False)
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the new environment. Default: the exported one's.",
+            show_default=False,
+        ),
     ] = None,
     builds: Builds = "all",
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Make all images of their locks, and compare them with those in the archive."),
+        typer.Option(
+            "--rebuild", help="Build all images again from their locks, and compare them with those in the archive."
+        ),
     ] = False,
     settings: Annotated[
-        bool, typer.Option("--settings/--no-settings", help="Whether the environment's settings are set here, too.")
+        bool, typer.Option("--settings/--no-settings", help="Take the environment's settings, or leave them out.")
     ] = True,
     extends: Annotated[
         bool,
@@ -107,12 +130,12 @@ def import_environment(
         bool,
         typer.Option(
             "--wait/--no-wait",
-            help="Make what has no image in the archive now, or leave it to the server on this store.",
+            help="Build now what has no image in the archive, or leave it to a server on this store.",
         ),
     ] = True,
     json: AsJson = False,
 ) -> None:
-    """Make a new environment of an exported one. Its channels must be those of the settings, and its rules hold."""
+    """Make a new environment of an exported one. Channels and rules of the settings hold for it."""
     from registry.logs.lines import configure
 
     configure(loaded.command_log)

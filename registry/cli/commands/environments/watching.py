@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @takes_settings("builder", "storage", "policy", "log")
 def watch(
     loaded: LoadedSettings,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a directory of environment files.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An environment file, or a directory of them.")],
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Where their environments are.")
+        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Namespace of their environments.")
     ] = "default",
-    recursive: Annotated[bool, typer.Option("--recursive", help="Watch directories below PATH, too.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Watch the directories below PATH as well.")] = False,
 ) -> None:
-    """Build environment files in the local store whenever they change, until interrupted. See docs/watching.md."""
+    """Build environment files in the local store whenever they change, until Ctrl-C ends it. See docs/watching.md."""
     from builder.environments.watching.settings import WatchSettings
     from registry.logs.lines import configure
 

@@ -15,6 +15,7 @@ from registry.cli.environments.naming import EnvironmentName, Namespace, choose_
 from registry.cli.environments.opening import Insecure, Server, work_at
 from registry.cli.environments.place import Place
 from registry.cli.environments.shown import ShownBuild, ShownEnvironment, Written
+from registry.cli.environments.wanted import write_wanted
 from registry.cli.options import AsJson, UsageError, takes_settings
 from registry.settings.loading import LoadedSettings
 
@@ -26,9 +27,12 @@ KINDS = (
     "an environment file (environment.yaml), conda-lock.yml, pixi.lock, an explicit list, pixi.toml or pyproject.toml; "
     "- is standard input"
 )
-File = Annotated[str, typer.Argument(metavar="FILE", help=f"What is to be built: {KINDS}.")]
+SOME_WANTED = 10
+"""Packages that are named of those that are solved again."""
+File = Annotated[str, typer.Argument(metavar="FILE", help=f"The environment: {KINDS}.")]
 Description = Annotated[
-    str | None, typer.Option("--description", metavar="TEXT", help="What it is for.", show_default=False)
+    str | None,
+    typer.Option("--description", metavar="TEXT", help="Description of the environment.", show_default=False),
 ]
 Wait = Annotated[
     bool | None,
@@ -63,7 +67,9 @@ def create(
     file: File,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="What it is called, if the file does not say.", show_default=False),
+        typer.Option(
+            "--name", metavar="NAME", help="Name of the environment, if the file has none.", show_default=False
+        ),
     ] = None,
     namespace: Namespace = None,
     description: Description = None,
@@ -72,9 +78,9 @@ def create(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Have an environment built that a file describes, and print the reference of its image.
+    """Build the environment that a file describes, and print the reference of its image.
 
-    If there is an environment of this name, it gets a new build, which becomes the current one when it is complete.
+    An environment of this name that is there gets a new build. A build becomes the current one when it is complete.
     """
     text, wanted = _read(file, loaded.settings.builder)
     chosen = choose_name(wanted, name, file)
@@ -94,7 +100,7 @@ def update(
     environment: EnvironmentName,
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help=f"What is to be built from now on: {KINDS}.", show_default=False),
+        typer.Argument(metavar="[FILE]", help=f"The environment from now on: {KINDS}.", show_default=False),
     ] = None,
     namespace: Namespace = None,
     description: Description = None,
@@ -103,9 +109,10 @@ def update(
     server: Server = None,
     insecure: Insecure = False,
 ) -> None:
-    """Change an environment that is there: have it built as a file says now, or describe it.
+    """Change an environment: build what a file says now, or set the description.
 
-    Without FILE and --description, what was written down last is solved and built again, with the packages of today.
+    Without FILE and --description the command solves again what the last build was asked for, and builds it with the
+    packages of today.
     """
     read = _read(file, loaded.settings.builder) if file is not None else None
 
@@ -121,6 +128,9 @@ def update(
             return None
         else:
             build = await place.ask_again(found.last_build)
+            if not json:
+                asked = write_wanted(await place.find_specification(await place.find_build(build)), SOME_WANTED)
+                echo(f"build {build} solves again what build {found.last_build} was asked for: {asked[0]}", err=True)
         warnings = read[1].warnings if read is not None else ()
         return await _finish(place, found, build, wait, warnings, json=json)
 
@@ -128,7 +138,7 @@ def update(
         raise UsageError("--wait: a description needs no build")
     asked = work_at(loaded, server, insecure, work, builds=True)
     if asked is None:
-        echo(f"{environment} is described")
+        echo(f"the description of {environment} is set")
         return
     show_asked(asked, json=json)
 

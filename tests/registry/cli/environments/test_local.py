@@ -37,7 +37,7 @@ def test_an_environment_is_made_shown_changed_rolled_back_and_deleted(shell: She
     assert oldest["changes"] is None
     assert "+ three 1.0, ~ two 1.0 -> 2.0" in shell("env show default/Analysis").stdout
 
-    assert "is build 1 now" in shell("env rollback Analysis").stdout
+    assert "build 1 is the current build of default/Analysis now" in shell("env rollback Analysis").stdout
     assert shell.json("env show Analysis")["current"]["id"] == 1
     assert "no complete build before build 1" in shell("env rollback Analysis", code=2).stderr
     shell("env rollback Analysis 2")
@@ -46,7 +46,7 @@ def test_an_environment_is_made_shown_changed_rolled_back_and_deleted(shell: She
 
     assert "default/Analysis is deleted" in shell("env delete Analysis").stdout
     assert shell.json("env list") == []
-    assert "there are none; make one with" in shell("env list").stderr
+    assert "there are no environments; `condery env create FILE` makes one" in shell("env list").stderr
     assert "there is no environment" in shell("env show Analysis", code=1).stderr
 
 
@@ -66,6 +66,7 @@ def test_a_build_is_left_to_a_server_listed_followed_and_canceled(shell: Shell) 
 
     again = shell("env update team/app")
     assert again.stdout == "localhost:5000/team/app:2\n"
+    assert again.stderr.startswith("build 2 solves again what build 1 was asked for: dependencies: one\n")
     log = shell("build logs 2").stdout
     assert log == shell("build logs -f team/app").stdout
     assert log.splitlines()[-1].endswith("COMPLETED")

@@ -58,7 +58,7 @@ def test_an_environment_has_its_whole_life_at_a_server(
     assert shown["files"]["pixi.lock"] == f"{server.url}/files/default/analysis/latest/pixi.lock"
     assert [each["name"] for each in shell.json("build show 2")["packages"]] == ["one", "three", "two"]
 
-    assert "is build 1 now" in shell("env rollback Analysis").stdout
+    assert "build 1 is the current build of default/Analysis now" in shell("env rollback Analysis").stdout
     shell("env update Analysis --description other")
     (listed,) = shell.json("env list --package one --package two")
     assert (listed["current_build"], listed["last_build"], listed["description"]) == (1, 2, "other")
