@@ -26,7 +26,9 @@
     │   └── UpstreamLacks
     │       └── RepositoryLacking, BlobLacking
     ├── CannotListen, ProcessFailed, CertificateInvalid, InterfaceMissing, InvalidSettings, SecretInvalid
-    └── UsageError, ImageUnknown, EnvironmentNotBuilt, BuildUnsuccessful, DemoFailed
+    ├── Detailed
+    │   └── BuildUnsuccessful
+    └── UsageError, ImageUnknown, EnvironmentNotBuilt, DemoFailed
 
 Those of mirrors are in `registry.mirror.errors`, those of the command line and of a start beside what raises them.
 """

@@ -21,7 +21,7 @@ SETTINGS = "Settings"
 SERVER = "Server"
 JSON_FLAG = "--json"
 
-USUAL = ("config", "data_directory", "host", "port", "channels", "platforms", "base", "log_level")
+USUAL = ("config", "data_directory", "host", "port", "channels", "platforms", "base", "log_level", "log_format")
 """Settings that every help text has; `--help-settings` has all."""
 _ALL = "registry.cli: all settings"
 """A key of a context's `meta`: whether the help has every setting."""

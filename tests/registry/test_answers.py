@@ -27,6 +27,7 @@ NEVER_ANSWERED = {
     "auth.sign_in.errors.SignInEnded": "the browser is signed out, and asked to sign in again",
     "auth.sign_in.errors.DeviceWaits": "only the classes below it are raised",
     "registry.cli.options.UsageError": "of the command line",
+    "registry.cli.options.Detailed": "of the command line",
     "registry.cli.commands.explain.ImageUnknown": "of the command line",
     "registry.cli.stored_images.EnvironmentNotBuilt": "of the command line",
     "registry.cli.environments.following.BuildUnsuccessful": "of the command line",

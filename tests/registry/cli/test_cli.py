@@ -274,7 +274,7 @@ def test_plain_progress_has_a_line_when_a_stage_begins_and_when_it_ends(capsys: 
     lines(Event("image", 1, 1))
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == "layers ..."
-    assert second.startswith("layers done: 2 of 2 in ")
+    assert second.startswith("layers done: 2 of 2 layers in ")
     assert third.startswith("image done: 1 of 1 in ")
 
 

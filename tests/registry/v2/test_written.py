@@ -202,7 +202,7 @@ async def test_images_and_other_things_are_not_pushed_to_an_environment(tmp_path
         refused.append(await push(place, "team/app", write(place, "one"), subject=subject))
         for pushed in refused:
             assert pushed.status == 403
-            assert "condery env update team/app FILE, or push such a file as an artifact" in pushed.message
+            assert "`condery env update team/app FILE`, or push such a file as an artifact" in pushed.message
         # docker is told before it sends a layer, and so is whoever says how much is coming
         begun = await send(place, "POST", "team/app/blobs/uploads/", b"", **{"User-Agent": "docker/28.0.1 go/go1.23"})
         assert begun[0] == 403

@@ -226,7 +226,7 @@ async def test_a_page_of_another_site_has_nothing_solved(tmp_path: Path) -> None
 async def test_names_that_are_suggested_at_pulls_are_those_that_one_may_read(tmp_path: Path) -> None:
     people = {"ann": ("team/*=admin",), "vic": ("team/secrets=viewer",)}
     async with serving_environments(tmp_path, people) as ann:
-        await ann.post("secret", "one")
+        await ann.make("secret", "one")
         for who, hint in ((ann, "; did you mean team/secret?"), (ann.by("vic"), "")):
             for path in ("v2/team/secrets/manifests/latest", "files/team/secrets/latest/pixi.lock"):
                 async with ann.client.get(f"{ann.url}/{path}", headers=who.headers) as answer:
