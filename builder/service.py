@@ -21,7 +21,8 @@ from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
-from builder.channels.policy import ChannelPolicy, Others
+from builder.channels.patterns import Others
+from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.environments.at_hand import AtHand
 from builder.environments.handles import Handles
@@ -138,7 +139,10 @@ class BuilderService:
         base that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
-        channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
+        indexes = IndexPolicy.of(settings.pypi_indexes, settings.allowed_indexes, others)
+        channels = ChannelPolicy.of(
+            settings.channels, settings.channel_alias, settings.allowed_channels, others, indexes
+        )
         clear = await _prepare_folders(data)
         logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias, settings.pypi_indexes)
         async with contextlib.AsyncExitStack() as stack:
@@ -150,10 +154,7 @@ class BuilderService:
                 )
             )  # fmt: skip
             admission = Admission(policies, catalog.locks, settings.root)
-            indexes = IndexPolicy.of(settings.pypi_indexes, settings.allowed_indexes, others)
-            builder = await _open_builder(
-                stack, settings, data, catalog, blobs, channels, indexes, admission, logins, clear
-            )
+            builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
 
             wanted = _open_wanted(settings, builder, environments, channels) if environments else None
             at_hand = AtHand()
@@ -257,7 +258,6 @@ async def _open_builder(
     catalog: Catalog,
     blobs: BlobStore,
     policy: ChannelPolicy,
-    indexes: IndexPolicy,
     admission: Admission,
     logins: NamespaceLogins,
     clear: Callable[[], object],
@@ -269,11 +269,11 @@ async def _open_builder(
     shared = await stack.enter_async_context(Solving(solving, lanes))
     solver = OwnSolvers(shared, solving, lanes, data.own_repodata)
     stack.push_async_callback(solver.close)
-    downloads = _make_download_settings(settings, data, policy, indexes)
+    downloads = _make_download_settings(settings, data, policy)
     downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
     pool = await _open_workers(stack, settings, clear)
     layers, popularity = Layers(LayerStore(blobs), pool), Popularity.load_shipped()
-    pypi = open_pypi(settings, data, indexes, credentials, pool, downloader, popularity.usages)
+    pypi = open_pypi(settings, data, policy.indexes, credentials, pool, downloader, popularity.usages)
     stack.push_async_callback(pypi.close)
     builder = Builder(
         settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, base, allowed, popularity,
@@ -351,9 +351,7 @@ def _make_solving_settings(settings: BuilderSettings) -> SolvingSettings:
     return SolvingSettings(quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves)
 
 
-def _make_download_settings(
-    settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy, indexes: IndexPolicy
-) -> DownloadSettings:
+def _make_download_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> DownloadSettings:
     return DownloadSettings(
         data.archives,
         policy,
@@ -361,7 +359,6 @@ def _make_download_settings(
         settings.download_seconds,
         settings.download_least,
         settings.build_download_seconds,
-        indexes=indexes,
     )
 
 

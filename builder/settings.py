@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 from builder.base.prefix_path import find_prefix_problem
 from builder.channels.channel import check_folder, check_form
 from builder.channels.index_policy import PYPI, check_index, check_index_pattern
-from builder.channels.policy import check_pattern
+from builder.channels.patterns import check_pattern
 from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
 from storage.section import Section, Size

@@ -16,7 +16,6 @@ import structlog
 
 from builder.channels.asking import Asking, Origins
 from builder.channels.channel import Credentials
-from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NO_LOGINS, Logins
 from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
@@ -65,11 +64,9 @@ class DownloadSettings:
     """Seconds before the second attempt; doubled before each further one."""
     patience: float = 1
     """Seconds after which a connection moves from its slot to a long one, or gives way."""
-    indexes: IndexPolicy = field(default_factory=IndexPolicy)
-    """The same as `policy` for wheels."""
 
     def origins_of(self, package: LockedPackage) -> Origins:
-        return self.indexes if package.is_wheel else self.policy
+        return self.policy.indexes if package.is_wheel else self.policy
 
 
 EXTENSIONS = (".conda", ".tar.bz2")

@@ -7,22 +7,19 @@ machine, never plain http where the index is https, and never an internal host o
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 from urllib.parse import urlsplit
 
 from builder.channels.channel import strip_credentials
-from builder.channels.policy import ANY, Others, fits_pattern, resolve_pattern
+from builder.channels.patterns import ANY, WILD, Others, fits_pattern, resolve_pattern
 from builder.errors import IndexNotAllowed, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.network.addresses import split_endpoint
 from storage.text import redact
 
 PYPI = "https://pypi.org/simple"
-
-_WILD = re.compile(r"[*?\[]")
 
 
 def check_index(text: str) -> str:
@@ -106,7 +103,7 @@ class IndexPolicy:
     @cached_property
     def _internal(self) -> frozenset[str]:
         """`host:port` of all indexes that the settings name. Any of these may be internal."""
-        named = [*self.indexes, *(each for each in self.patterns if not _WILD.search(urlsplit(each).netloc))]
+        named = [*self.indexes, *(each for each in self.patterns if not WILD.search(urlsplit(each).netloc))]
         return frozenset(map(split_endpoint, named)) - {""}
 
 

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from builder.channels.channel import SCHEMES, resolve_address, strip_credentials
+from builder.channels.channel import resolve_address, strip_credentials
+from builder.channels.index_policy import IndexPolicy
+from builder.channels.patterns import ANY, WILD, Others, fits_pattern, resolve_pattern
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import split_endpoint
 from storage.text import redact
-
-Others = Literal["none", "public", "all"]
-"""Which channels are allowed besides those in the settings: none, those at public addresses, or all, as for the command
-line's user."""
-
-ANY = "*"
-
-_WILD = re.compile(r"[*?\[]")
-_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -47,13 +38,22 @@ class ChannelPolicy:
     alias: str = "https://conda.anaconda.org"
     patterns: tuple[str, ...] = ()
     others: Others = "none"
+    indexes: IndexPolicy = field(default_factory=IndexPolicy)
+    """The same for indexes of PyPI packages."""
 
     @classmethod
-    def of(cls, channels: tuple[str, ...], alias: str, patterns: tuple[str, ...], others: Others) -> Self:
+    def of(
+        cls,
+        channels: tuple[str, ...],
+        alias: str,
+        patterns: tuple[str, ...],
+        others: Others,
+        indexes: IndexPolicy | None = None,
+    ) -> Self:
         """Make a policy. `others` applies if `patterns` is empty; `all`, from the command line, always applies."""
         if others != "all" and patterns:
             others = "public" if ANY in patterns else "none"
-        return cls(channels, alias, tuple(each for each in patterns if each != ANY), others)
+        return cls(channels, alias, tuple(each for each in patterns if each != ANY), others, indexes or IndexPolicy())
 
     def address_of(self, channel: str) -> str:
         """Return a channel's address. Raises ChannelNotAllowed, or ChannelUnavailable if it is not a channel."""
@@ -69,18 +69,26 @@ class ChannelPolicy:
     def list_named(self) -> dict[str, str]:
         """The channels that the settings name, by URL, in their order; patterns with a wildcard name none."""
         named: dict[str, str] = {}
-        for channel in [*self.channels, *(each for each in self.patterns if not _WILD.search(each))]:
+        for channel in [*self.channels, *(each for each in self.patterns if not WILD.search(each))]:
             with contextlib.suppress(ChannelUnavailable):
                 named.setdefault(resolve_address(channel, self.alias), channel)
         return named
 
     def check(self, spec: EnvironmentSpec) -> None:
-        """Raises ChannelNotAllowed for the first channel in the spec that is not allowed."""
+        """Raises ChannelNotAllowed, or IndexNotAllowed, for the first in the spec that is not allowed."""
         for channel in list_channels(spec):
             self.address_of(channel)
+        if spec.requirements:
+            self.indexes.list_asked(spec.indexes)
 
     def check_package(self, package: LockedPackage) -> None:
-        """Raises ChannelNotAllowed, or PackageRefused if its channel may not send us there for it."""
+        """Raises ChannelNotAllowed, or PackageRefused if its channel may not send us there for it.
+
+        Of a wheel likewise for its index.
+        """
+        if package.is_wheel:
+            self.indexes.check_package(package)
+            return
         channel = self.address_of(package.channel)
         own, its = urlsplit(channel), urlsplit(package.url)
         if its.scheme not in ("http", "https", "file", "oci"):
@@ -119,7 +127,7 @@ class ChannelPolicy:
         named = [
             self.alias,
             *self._named,
-            *(each for each in self._patterns if not _WILD.search(urlsplit(each).netloc)),
+            *(each for each in self._patterns if not WILD.search(urlsplit(each).netloc)),
         ]
         return frozenset(map(split_endpoint, named)) - {""}
 
@@ -141,25 +149,6 @@ class ChannelPolicy:
 def list_channels(spec: EnvironmentSpec) -> tuple[str, ...]:
     """List all channels that the spec names, each once."""
     return tuple(dict.fromkeys([*spec.channels, *(item.channel for item in spec.items if item.channel)]))
-
-
-def check_pattern(text: str) -> str:
-    """Check a pattern from the settings. Raises ValueError."""
-    scheme, separator, _ = text.partition("://")
-    if separator and scheme not in SCHEMES:
-        raise ValueError(f"{redact(text)!r} starts with none of {', '.join(f'{each}://' for each in SCHEMES)}")
-    if not text or strip_credentials(text) != text:
-        raise ValueError(f"{redact(text)!r} is not a channel name or a URL without credentials")
-    return text
-
-
-def resolve_pattern(pattern: str, alias: str) -> str:
-    """Expand a pattern to one of a URL that ends in `/`. Names are resolved below `alias`, like a channel's."""
-    if pattern.startswith("/"):
-        pattern = f"file://{pattern}"
-    elif "://" not in pattern:
-        pattern = f"{alias.rstrip('/')}/{pattern}"
-    return pattern.rstrip("/") + "/"
 
 
 def is_below(url: str, channel: str) -> bool:
@@ -196,11 +185,3 @@ def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:
         except ChannelUnavailable:
             # reported when the channel is used
             continue
-
-
-def fits_pattern(url: str, pattern: str) -> bool:
-    """Match part by part: the host's `*` must not match into the path, nor the other way round."""
-    its, wanted = urlsplit(url), urlsplit(pattern)
-    if its.scheme != wanted.scheme or _DOTS.search(unquote(its.path)):
-        return False
-    return fnmatchcase(its.netloc.lower(), wanted.netloc.lower()) and fnmatchcase(its.path, wanted.path)

@@ -72,7 +72,7 @@ class LockedPackage:
     def needs(self) -> tuple[str, ...]:
         """The names, as they would be in a lock, of the packages that it depends on, in their recorded order."""
         if self.is_wheel:
-            return ("python", *dict.fromkeys(WHEEL_PREFIX + _name_distribution(each) for each in self.depends))
+            return ("python", *dict.fromkeys(WHEEL_PREFIX + name_distribution(each) for each in self.depends))
         return tuple(map(name_dependency, self.depends))
 
     @property
@@ -207,7 +207,7 @@ def name_dependency(match_spec: str) -> str:
     return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
-def _name_distribution(requirement: str) -> str:
+def name_distribution(requirement: str) -> str:
     """Return the normalized name (PEP 503) at the start of a requirement (PEP 508)."""
     name = re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]
     return re.sub(r"[-_.]+", "-", name).lower()

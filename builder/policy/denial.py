@@ -4,6 +4,7 @@
     openssl >=1.1,<1.1.1s|>=3,<3.0.7    # a | between ranges: either
     left-pad                            # all versions
     bioconda::samtools 1.2.*=h0_*       # of one channel, and of builds that match
+    pypi:requests <2.31                 # of PyPI packages
 
 The same as JSON, in which only the package is needed:
 
@@ -20,8 +21,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from packaging.utils import canonicalize_name
+
 from builder.channels.channel import resolve_address
 from builder.errors import BuilderError
+from builder.locks.lock import WHEEL_PREFIX
 from builder.names.match_spec import parse_match_spec
 from builder.names.spec import Constraint, PackageItem
 from builder.policy.versions import matches, parse_version
@@ -108,17 +112,20 @@ def parse_items(text: str) -> list[PackageItem]:
     match = _NAME_AND_RANGE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text.strip()[:100]!r} is not a package, such as openssl <3.0.7")
+    name, kind = match["name"], ""
+    if name.startswith(WHEEL_PREFIX):
+        kind, name = WHEEL_PREFIX, canonicalize_name(name.removeprefix(WHEEL_PREFIX))
     items = []
     for part in match["rest"].split("|"):
         # a space between two constraints joins them as a comma does, which not every list can hold
         joined = re.sub(r"(?<=[^,<>=!~\s])\s+(?=[<>=!~])", ",", part.strip())
         try:
-            item = parse_match_spec(f"{match['name']} {joined}" if joined else match["name"])
+            item = parse_match_spec(f"{name} {joined}" if joined else name)
         except BuilderError as error:
             raise ValueError(str(error)) from None
         for constraint in item.constraints:
             _check_constraint(constraint)
-        items.append(item)
+        items.append(replace(item, name=f"{kind}{item.name}"))
     return items
 
 

@@ -9,9 +9,11 @@ from typing import Protocol, Self
 
 import orjson
 from cachetools import LRUCache
+from packaging.requirements import Requirement
 
 from builder.channels.channel import Credentials
 from builder.errors import PolicyUnavailable
+from builder.locks.lock import WHEEL_PREFIX
 from builder.policy.deny_list import DenyList
 from builder.policy.policy import Policy, merge
 from builder.policy.rules import RULES, Rules
@@ -21,6 +23,9 @@ from storage.quotas.namespace_rules import RULES as PUSH_RULES
 from storage.quotas.namespace_rules import NamespaceRules
 
 _MOST_KEPT = 1000
+
+_OF_PYPI = {"pypi_denied_packages": "denied_packages", "pypi_required_packages": "required_packages"}
+"""Settings of environments that are rules about PyPI packages."""
 
 
 class NamespaceDocuments(Protocol):
@@ -137,9 +142,19 @@ def name_layer(layer: SettingLayer) -> str:
     return f"the settings of {layer.namespace}{f'/{layer.environment}' if layer.environment else ''}"
 
 
+def _write_rule(requirement: str) -> str:
+    """A requirement (PEP 508) as rules write packages; extras and markers have no say in it."""
+    found = Requirement(requirement)
+    versions = str(found.specifier).replace("===", "==")
+    return f"{WHEEL_PREFIX}{found.name} {versions}".strip()
+
+
 def _read_layer(layer: SettingLayer, alias: str) -> Rules:
     try:
         own = {name: value for name, value in layer.document.items() if name in RULES}
+        for name, rule in _OF_PYPI.items():
+            if requirements := layer.document.get(name):
+                own[rule] = [*own.get(rule, ()), *map(_write_rule, requirements)]
         return Rules.of_document(own, name_layer(layer), alias)
     except ValueError as error:
         raise PolicyUnavailable(name_layer(layer), str(error)) from None

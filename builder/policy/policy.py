@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from builder.canonical import make_key
 from builder.channels.channel import resolve_address
-from builder.channels.policy import ANY, fits_pattern, list_channels, resolve_pattern
+from builder.channels.patterns import ANY, fits_pattern, resolve_pattern
+from builder.channels.policy import list_channels
 from builder.errors import PolicyRefusal
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage, name_distribution
 from builder.names.items import write_typed
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.policy.denial import Candidate, matches_item
@@ -112,12 +113,13 @@ def check_spec(policy: Policy, spec: EnvironmentSpec) -> None:
     for channel in list_channels(spec):
         _check_channel(policy, channel)
     _check_platforms(policy, spec.platforms)
+    wheels = [f"{WHEEL_PREFIX}{name_distribution(each)}" for each in spec.requirements]
     for rules in policy.layers:
-        for item in spec.items:
-            for denial in rules.denials.get(item.name, ()):
+        for name in [*(item.name for item in spec.items), *wheels]:
+            for denial in rules.denials.get(name, ()):
                 if denial.is_whole:
                     raise PolicyRefusal(
-                        f"{item.name} is denied by {rules.where('denied_packages')}: {denial}; ask for another "
+                        f"{name} is denied by {rules.where('denied_packages')}: {denial}; ask for another "
                         "package, or ask the administrator"
                     )
 
@@ -215,8 +217,15 @@ def _check_required(rules: Rules, platform: str, packages: Sequence[LockedPackag
             has = f"has {package}" if package else f"lacks {item.name}"
             raise PolicyRefusal(
                 f"the environment {has} for {platform}, and {rules.where('required_packages')} requires "
-                f"{item.match_spec()}; add {write_typed(item)} to what you ask for"
+                f"{item.match_spec()}; add {_write_wish(item)} to what you ask for"
             )
+
+
+def _write_wish(item: PackageItem) -> str:
+    """As people type it."""
+    if not item.name.startswith(WHEEL_PREFIX):
+        return write_typed(item)
+    return f"the PyPI package {item.name.removeprefix(WHEEL_PREFIX)}{item.version}"
 
 
 def _satisfies(package: LockedPackage, item: PackageItem) -> bool:

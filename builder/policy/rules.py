@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal, Self, TypeVar
 
 from builder.canonical import make_key
-from builder.channels.policy import check_pattern
+from builder.channels.patterns import check_pattern
 from builder.names.spec import PackageItem
 from builder.platforms import OCI_PLATFORMS
 from builder.policy.denial import Denial, parse_items
@@ -28,7 +28,7 @@ MOST_DAYS = 3650
 MOST_ENTRIES = 10_000
 """In one list of a namespace's policy."""
 
-_PACKAGE_PATTERN = re.compile(r"[a-z0-9_.*-]{1,200}")
+_PACKAGE_PATTERN = re.compile(r"(?:pypi:)?[a-z0-9_.*-]{1,200}")
 
 
 @dataclass(frozen=True)

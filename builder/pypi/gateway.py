@@ -99,6 +99,8 @@ class Gateway:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # also where it is cancelled before it has begun
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError):
@@ -111,7 +113,6 @@ class Gateway:
                 await writer.drain()
                 if status != _OK and status != _LACKS:
                     break
-        writer.close()
 
     async def _answer(self, head: bytes) -> tuple[str, list[str], bytes]:
         first, *lines = head.split(b"\r\n")

@@ -51,7 +51,6 @@ async def explain(failure: Failure, find_conda: FindConda) -> BuilderError:
     for name, shown in mentioned.items():
         if shown is not None and not shown.versions:
             return RequirementRefused(name, await _explain_empty(name, shown, find_conda))
-    words = _clean(failure.words)
     facts = [
         f"{each.name} {each.version} comes with the conda package {each.package}, which must stay"
         for name in _list_words(failure.words)
@@ -64,9 +63,14 @@ async def explain(failure: Failure, find_conda: FindConda) -> BuilderError:
         for reason in list(shown.dropped)[:2]
         if reason != SOURCES
     ]
+    return explain_briefly(failure, facts[:4])
+
+
+def explain_briefly(failure: Failure, facts: Sequence[str] = ()) -> BuilderError:
+    """What uv says, and `facts`."""
     where = f"with python {failure.python} on {failure.platform}"
-    told = "".join(f"; {each}" for each in facts[:4])
-    return RequirementRefused(_name(failure, mentioned), f"there is no solution {where}: {words}{told}")
+    told = "".join(f"; {each}" for each in facts)
+    return RequirementRefused(_name(failure), f"there is no solution {where}: {_clean(failure.words)}{told}")
 
 
 async def _find_mentioned(failure: Failure) -> dict[str, Shown | None]:
@@ -104,11 +108,11 @@ async def _explain_empty(name: str, shown: Shown, find_conda: FindConda) -> str:
     return f"none of its files can be taken: {told}; ask for another package"
 
 
-def _name(failure: Failure, mentioned: Mapping[str, object]) -> str:
+def _name(failure: Failure) -> str:
     roots = [canonicalize_name(Requirement(each).name) for each in failure.requirements]
     words = _list_words(failure.words)
     named = [each for each in roots if each in words]
-    return ", ".join(dict.fromkeys(named[:3])) or ", ".join(list(mentioned)[:1]) or ", ".join(roots[:3])
+    return ", ".join(dict.fromkeys(named[:3])) or ", ".join(roots[:3])
 
 
 def _clean(words: str) -> str:

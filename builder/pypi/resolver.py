@@ -17,7 +17,7 @@ from builder.archives.archive import ArchiveLimits
 from builder.canonical import make_key
 from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import Logins
-from builder.errors import RequirementRefused
+from builder.errors import BuilderError, RequirementRefused
 from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
 from builder.policy.policy import Policy, find_moment
@@ -27,7 +27,7 @@ from builder.pypi.gateway import Gateway, Session
 from builder.pypi.platform import WheelPlatform
 from builder.pypi.provided import Distribution, find_all_provided, may_provide, recall_provided
 from builder.pypi.pylock import ChosenWheel, read_pylock
-from builder.pypi.reasons import Failure, FindConda, explain
+from builder.pypi.reasons import Failure, FindConda, explain, explain_briefly
 from builder.pypi.stubs import write_stubs
 from builder.pypi.uv import Question, Uv, UvFailed, find_version
 from builder.pypi.view import Link, View
@@ -44,6 +44,9 @@ FetchArchives = Callable[[Iterable[LockedPackage]], Awaitable[Mapping[str, Path]
 
 DEFAULT_GLIBC = "2.28"
 """As for conda packages, where the base has none."""
+
+_EXPLAINING = 20.0
+"""Seconds for finding out why there is no solution."""
 
 _SHARE = 8
 """Packages whose distributions are read by one call of a worker process."""
@@ -162,7 +165,7 @@ class PypiResolver:
                 failure = Failure(
                     str(error), solve.spec.requirements, session, provided, target.python, platform, self.popular
                 )
-                raise await explain(failure, solve.find_conda) from None
+                raise await _explain(failure, solve.find_conda) from None
         chosen = await asyncio.to_thread(read_pylock, answer, target)
         if both := [each.name for each in chosen if each.name in provided]:
             raise RequirementRefused(", ".join(both), "uv chose a wheel of what a conda package provides")
@@ -204,6 +207,15 @@ class PypiResolver:
             self.folders.provided,
             self.limits,
         )
+
+
+async def _explain(failure: Failure, find_conda: FindConda) -> BuilderError:
+    """Why there is no solution, or what uv says of it if finding out takes too long."""
+    try:
+        async with asyncio.timeout(_EXPLAINING):
+            return await explain(failure, find_conda)
+    except TimeoutError:
+        return explain_briefly(failure)
 
 
 def make_unlocked(index: str, link: Link) -> LockedPackage:

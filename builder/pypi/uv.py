@@ -22,6 +22,8 @@ _MOST_OUTPUT = 16 << 20
 _MOST_WORDS = 64 << 10
 _LARGEST_FILE = 1 << 30
 _FILES = 1024
+_LONGER = 30
+"""Seconds by which uv waits longer for an answer than it may run: it has nothing to say about that."""
 _WANTED = "wanted.in"
 _BOUNDS = "provided.txt"
 
@@ -108,7 +110,7 @@ class Uv:
                 "NETRC": os.devnull,
                 "UV_NO_WRAP": "1",
                 "UV_HTTP_RETRIES": "0",
-                "UV_HTTP_TIMEOUT": f"{self.seconds:.0f}",
+                "UV_HTTP_TIMEOUT": f"{self.seconds + _LONGER:.0f}",
                 "UV_CONCURRENT_DOWNLOADS": "32",
                 "TOKIO_WORKER_THREADS": "2",
             },

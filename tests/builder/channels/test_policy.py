@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from builder.channels.policy import ChannelPolicy, Others
+from builder.channels.patterns import Others
+from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, ChannelNotAllowed, UnknownArtifact
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.service import BuilderService

@@ -18,20 +18,10 @@ from builder.service import BuilderService
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 from tests.support.pypi.index_server import IndexServer
-
-SITE = "lib/python3.12/site-packages"
-
-
-def provide(name: str, version: str, distribution: str = "", *lines: str) -> Package:
-    """A conda package that installs a distribution."""
-    its = distribution or name
-    text = "".join(f"{each}\n" for each in ("Metadata-Version: 2.1", f"Name: {its}", f"Version: {version}", *lines))
-    path = f"{SITE}/{its}-{version}.dist-info/METADATA"
-    return Package(name, version, depends=("python",), files={path: text.encode()})
-
+from tests.support.pypi.resolving import PYTHON, provide
 
 PACKAGES = [
-    Package("python", "3.12.3", build="h1_0_cpython", files={"bin/python3.12": b"python"}),
+    PYTHON,
     provide("numpy", "1.26.4"),
     provide("pytorch", "2.1.0", "torch", "Provides-Extra: opt", 'Requires-Dist: opt-einsum; extra == "opt"'),
     Package("onlyconda", "1.0"),
