@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, flood, logs, named, on_disk, pulling
+from bench.builds import archive, bad_builds, build, flood, logs, named, on_disk, pulling, pypi
 from bench.row import Row
 from bench.serving import credentials, environments, http, packages, registries, sign_ins
 
@@ -34,6 +34,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "environments": environments.measure,
     "pulling": pulling.measure,
     "logs": logs.measure,
+    "pypi": pypi.measure,
 }
 
 

@@ -54,7 +54,6 @@ class BuilderSettings(Section):
     )
     pypi_page_size: Size = Field(64 << 20, description="Maximum size of what an index says of one PyPI package.")
     pypi_memory: Size = Field(2 << 30, description="Maximum memory of each process that solves PyPI packages.")
-    pypi_disk: Size = Field(4 << 30, description="Maximum size on disk of what indexes of PyPI packages said.")
     credentials: Path | None = Field(
         None,
         description="File with credentials for channels and registries, in the format of rattler's credentials.json.",
@@ -205,7 +204,7 @@ class BuilderSettings(Section):
         *("long_solves", "solve_memory", "repodata_size", "repodata_disk", "repodata_channels", "downloads"),
         *("concurrent_builds", "builds_per_caller", "builds_at_most", "anonymous_builds_at_most", "workers"),
         *("worker_memory", "concurrent_archives", "max_expanded", "max_ratio", "max_paths"),
-        *("pypi_page_size", "pypi_memory", "pypi_disk"),
+        *("pypi_page_size", "pypi_memory"),
     )
     @classmethod
     def _is_at_least_one(cls, value: float) -> float:

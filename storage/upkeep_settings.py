@@ -65,6 +65,9 @@ class UpkeepSettings(Section):
         20 * 10**9, description="Maximum size of the cached downloaded packages; 0 is no limit."
     )
     repodata_limit: Size = Field(5 * 10**9, description="Maximum size of the cached channel indexes; 0 is no limit.")
+    pypi_limit: Size = Field(
+        4 * 10**9, description="Maximum size of what is kept of indexes of PyPI packages; 0 is no limit."
+    )
     images_limit: Size = Field(
         0,
         description="Maximum size of all on-demand images and their files together. Beyond it, the least recently used "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class CoreMetadata:
 
 def parse_metadata(content: bytes, what: str) -> CoreMetadata:
     """Parse METADATA or PKG-INFO. Raises PackageRefused(what)."""
-    message = HeaderParser().parsestr(content[:LARGEST].decode("utf-8", "replace"))
+    message = _read_headers(content)
 
     def find(name: str) -> str | None:
         value = message.get(name)
@@ -63,6 +65,15 @@ def parse_metadata(content: bytes, what: str) -> CoreMetadata:
     )
 
 
+def find_name(content: bytes) -> str | None:
+    """The distribution's name (PEP 503), whatever else the metadata says."""
+    found = _read_headers(content).get("Name")
+    try:
+        return canonicalize_name(str(found).strip(), validate=True) if found else None
+    except InvalidName:
+        return None
+
+
 def read_wheel_metadata(path: Path, what: str) -> bytes:
     """The METADATA of a wheel on this machine. Raises PackageRefused."""
     with working_on(what):
@@ -79,6 +90,12 @@ def read_wheel_metadata(path: Path, what: str) -> bytes:
                     return file.read(LARGEST)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, RuntimeError) as error:
             raise PackageRefused(what, f"it is not a sound zip file ({error})") from None
+
+
+def _read_headers(content: bytes) -> Message:
+    """Without the description, which is most of it."""
+    text = re.split(rb"\r?\n\r?\n", content[:LARGEST], maxsplit=1)[0]
+    return HeaderParser().parsestr(text.decode("utf-8", "replace"))
 
 
 def _is_requirement(text: str) -> bool:

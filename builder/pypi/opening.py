@@ -16,6 +16,7 @@ from builder.pypi.view import Link
 from builder.pypi.wheel_metadata import WheelMetadata
 from builder.settings import BuilderSettings
 from builder.work.pool import WorkerPool
+from builder.work.turns import Lane
 from storage.layout import DataDirectory
 
 
@@ -38,6 +39,7 @@ def open_pypi(
 
     limits = ArchiveLimits(settings.max_expanded, settings.max_ratio, settings.max_paths)
     metadata = WheelMetadata(folders.metadata, client, pool, fetch_wheel)
+    turns = Lane(settings.workers, extra=1, what="a turn to solve PyPI packages")
     return PypiResolver(
-        folders, policy, client, metadata, pool, limits, popular, settings.pypi_seconds, settings.pypi_memory
+        folders, policy, client, metadata, pool, limits, popular, turns, settings.pypi_seconds, settings.pypi_memory
     )

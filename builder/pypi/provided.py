@@ -20,7 +20,7 @@ from builder.canonical import make_key
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.packages.inspection import inspect_archive
-from builder.pypi.core_metadata import LARGEST, parse_metadata
+from builder.pypi.core_metadata import LARGEST, find_name, parse_metadata
 from builder.work.worker import working_on
 from storage.disk.files import atomic_write, mark_used
 
@@ -37,7 +37,10 @@ _METADATA = re.compile(
 
 @dataclass(frozen=True)
 class Distribution:
-    """What pip would see. `package` is the conda package, as people call it."""
+    """What pip would see. `package` is the conda package, as people call it.
+
+    The version is empty where it is none of PEP 440: it cannot be compared, but is in the way of a wheel of that name.
+    """
 
     name: str
     version: str
@@ -119,10 +122,12 @@ def _read_members(path: Path, package: LockedPackage, wanted: set[str], limits: 
             if source not in wanted or member.kind != FILE or member.size > LARGEST:
                 continue
             wanted.discard(source)
+            content = b"".join(map(bytes, members.chunks()))
             try:
-                metadata = parse_metadata(b"".join(map(bytes, members.chunks())), name)
+                metadata = parse_metadata(content, name)
             except PackageRefused:
-                # what has no version of PEP 440 cannot be compared, and pip does not see it as installed either
+                if its := find_name(content):
+                    found.append(Distribution(its, "", name))
                 continue
             extra = tuple(each for each in metadata.requires if re.search(r"\bextra\b", each.partition(";")[2]))
             found.append(Distribution(metadata.name, metadata.version, name, metadata.extras, extra))

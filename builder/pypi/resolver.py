@@ -6,10 +6,11 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from cachetools import LRUCache
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import parse_wheel_filename
 
@@ -17,12 +18,12 @@ from builder.archives.archive import ArchiveLimits
 from builder.canonical import make_key
 from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import Logins
-from builder.errors import BuilderError, RequirementRefused
+from builder.errors import BuilderError, PolicyRefusal, RequirementRefused, SolveError
 from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
-from builder.policy.policy import Policy, find_moment
+from builder.policy.policy import ASK_OTHERWISE, Policy, describe_package, find_moment, join_refusals
 from builder.pypi.client import IndexClient
-from builder.pypi.core_metadata import CoreMetadata, parse_metadata
+from builder.pypi.core_metadata import CoreMetadata
 from builder.pypi.gateway import Gateway, Session
 from builder.pypi.platform import WheelPlatform
 from builder.pypi.provided import Distribution, find_all_provided, may_provide, recall_provided
@@ -34,6 +35,7 @@ from builder.pypi.view import Link, View
 from builder.pypi.wheel_metadata import WheelMetadata
 from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
+from builder.work.turns import Lane
 from storage.errors import quote
 
 RESOLVER_FORMAT = 1
@@ -44,6 +46,11 @@ FetchArchives = Callable[[Iterable[LockedPackage]], Awaitable[Mapping[str, Path]
 
 DEFAULT_GLIBC = "2.28"
 """As for conda packages, where the base has none."""
+
+_MOST_KNOWN = 1 << 13
+
+_ATTEMPTS = 5
+"""Solves of one platform, each without what the last one chose and rules deny."""
 
 _EXPLAINING = 20.0
 """Seconds for finding out why there is no solution."""
@@ -73,8 +80,8 @@ class PypiFolders:
         return self.root / "metadata"
 
     def cache_of(self, logins: str) -> Path:
-        """uv's own, for those who show the same credentials."""
-        return self.root / "uv" / (logins[:32] or "shared")
+        """uv's own, for those who show the same credentials: another one each day, as only whole ones are evicted."""
+        return self.root / "uv" / f"{logins[:32] or 'shared'}-{int(time.time()) // 86_400}"
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,12 @@ class PypiResolver:
     limits: ArchiveLimits
     popular: Iterable[str]
     """Names that people probably mean."""
+    turns: Lane
+    """Processes of uv that run at a time."""
     seconds: float = 120
     memory: int = 2 << 30
+    _known: LRUCache[str, tuple[Distribution, ...]] = field(default_factory=lambda: LRUCache(_MOST_KNOWN))
+    """What conda packages provide, by the keys of their archives."""
 
     async def close(self) -> None:
         await self.metadata.close()
@@ -129,7 +140,7 @@ class PypiResolver:
         _check(solve.spec.requirements)
         view = self._make_view(solve)
         wheels = await gather_all(
-            self._solve(platform, packages, view, solve) for platform, packages in lock.packages.items()
+            self._solve_allowed(platform, packages, view, solve) for platform, packages in lock.packages.items()
         )
         return replace(
             lock,
@@ -145,6 +156,25 @@ class PypiResolver:
         at = find_moment(spec, time.time())
         return View(self.policy.list_asked(spec.indexes), solve.policy, until, at, solve.logins.key)
 
+    async def _solve_allowed(
+        self, platform: str, packages: Sequence[LockedPackage], view: View, solve: PypiSolve
+    ) -> list[LockedPackage]:
+        """Solve, and again without those whose metadata says that the rules deny them. Raises PolicyRefusal."""
+        refused: dict[tuple[str, str], str] = {}
+        for _ in range(_ATTEMPTS):
+            try:
+                wheels = await self._solve(platform, packages, view, solve)
+            except SolveError:
+                if refused:
+                    break
+                raise
+            found = _find_refusals(wheels, view)
+            if not found:
+                return wheels
+            refused |= found
+            view = replace(view, without=view.without | found.keys())
+        raise PolicyRefusal(f"{join_refusals(list(refused.values()))}; {ASK_OTHERWISE}")
+
     async def _solve(
         self, platform: str, packages: Sequence[LockedPackage], view: View, solve: PypiSolve
     ) -> list[LockedPackage]:
@@ -152,7 +182,8 @@ class PypiResolver:
             platform, packages, solve.find_glibc(platform), ", ".join(solve.spec.requirements[:3])
         )
         provided = await self._find_provided(packages, solve.fetch_archives)
-        constraints = await asyncio.to_thread(write_stubs, provided.values(), self.folders.stubs)
+        comparable = [each for each in provided.values() if each.version]
+        constraints = await asyncio.to_thread(write_stubs, comparable, self.folders.stubs)
         session = Session(view, solve.logins, self.client, self.metadata)
         uv = Uv(self.folders.cache_of(solve.logins.key), self.folders.working, self.seconds, self.memory)
         async with Gateway(session) as gateway:
@@ -160,19 +191,24 @@ class PypiResolver:
                 solve.spec.requirements, constraints, target.python, target.target, view.url, gateway.url
             )
             try:
-                answer = await uv.solve(question)
+                async with self.turns.turn():
+                    answer = await uv.solve(question)
             except UvFailed as error:
                 failure = Failure(
                     str(error), solve.spec.requirements, session, provided, target.python, platform, self.popular
                 )
                 raise await _explain(failure, solve.find_conda) from None
         chosen = await asyncio.to_thread(read_pylock, answer, target)
-        if both := [each.name for each in chosen if each.name in provided]:
-            raise RequirementRefused(", ".join(both), "uv chose a wheel of what a conda package provides")
+        if both := next((each.name for each in chosen if each.name in provided), None):
+            raise RequirementRefused(
+                both,
+                f"the conda package {provided[both].package} provides it in a version that cannot be compared; ask for "
+                "another version of that",
+            )
         return await gather_all(self._lock(each, view, session) for each in chosen)
 
     async def _lock(self, wheel: ChosenWheel, view: View, session: Session) -> LockedPackage:
-        metadata = parse_metadata(await session.find_metadata(wheel.link), wheel.file_name)
+        metadata = await self.metadata.parse(view.indexes[wheel.link.index], wheel.link, session.logins)
         if (metadata.name, metadata.version) != (wheel.name, wheel.version):
             raise RequirementRefused(
                 wheel.name, f"the metadata of {wheel.file_name} is that of {metadata.name} {metadata.version}"
@@ -184,8 +220,13 @@ class PypiResolver:
     ) -> dict[str, Distribution]:
         """What conda provides, by name. Only archives that were never looked into are fetched."""
         candidates = [package for package in packages if may_provide(package)]
-        known = await asyncio.to_thread(lambda: [recall_provided(each, self.folders.provided) for each in candidates])
-        unknown = [package for package, found in zip(candidates, known, strict=True) if found is None]
+        new = [package for package in candidates if package.archive_key not in self._known]
+        kept = await asyncio.to_thread(lambda: [recall_provided(each, self.folders.provided) for each in new])
+        self._known.update(
+            {each.archive_key: tuple(some) for each, some in zip(new, kept, strict=True) if some is not None}
+        )
+        known = [self._known.get(package.archive_key) for package in candidates]
+        unknown = [package for package, some in zip(candidates, known, strict=True) if some is None]
         found = [each for some in known if some is not None for each in some]
         if unknown:
             archives = await fetch_archives(unknown)
@@ -237,6 +278,18 @@ def make_unlocked(index: str, link: Link) -> LockedPackage:
     )
 
 
+def _find_refusals(wheels: Iterable[LockedPackage], view: View) -> dict[tuple[str, str], str]:
+    """Why wheels are refused that uv chose, by name and version: their licences were not known before."""
+    if not view.policy.layers:
+        return {}
+    described = ((each, describe_package(each, view.policy.alias)) for each in wheels)
+    return {
+        (each.title, each.version): f"{candidate} {refusal}"
+        for each, candidate in described
+        if (refusal := view.policy.find_refusal(candidate, view.at))
+    }
+
+
 def make_locked(wheel: ChosenWheel, index: str, metadata: CoreMetadata) -> LockedPackage:
     """A wheel as locks have it."""
     return LockedPackage(
@@ -265,6 +318,8 @@ def _check(requirements: Sequence[str]) -> None:
             requirement = Requirement(text)
         except InvalidRequirement:
             raise RequirementRefused(quote(text), "it is not a requirement, such as requests>=2") from None
+        if not text.isprintable():
+            raise RequirementRefused(quote(text), "it has characters that no requirement has")
         if requirement.url:
             raise RequirementRefused(
                 requirement.name, "a requirement with an address is not supported; ask for a version of an index"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from builder.errors import SolveLimit
 from storage.cancellation import to_end
-from storage.disk.files import temporary_directory
+from storage.disk.files import mark_used, temporary_directory
 
 _MOST_OUTPUT = 16 << 20
 _MOST_WORDS = 64 << 10
@@ -71,6 +71,7 @@ class Uv:
 
     async def solve(self, question: Question) -> bytes:
         """Return the lock (PEP 751). Raises UvFailed, SolveLimit."""
+        await asyncio.to_thread(mark_used, self.cache / "CACHEDIR.TAG")
         with contextlib.ExitStack() as stack:
             folder = await to_end(asyncio.to_thread(self._write_files, stack, question))
             return await self._run(self._write_command(question, folder), question.proxy, folder)

@@ -11,15 +11,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cachetools import LRUCache
+
 from builder.canonical import make_key
 from builder.channels.logins import Logins
 from builder.errors import IndexRefused
 from builder.pypi.client import IndexClient
-from builder.pypi.core_metadata import read_wheel_metadata
+from builder.pypi.core_metadata import CoreMetadata, parse_metadata, read_wheel_metadata
 from builder.pypi.view import Link
 from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
 from storage.disk.files import atomic_write, mark_used
+
+_MOST_PARSED = 1 << 13
 
 FetchWheel = Callable[[str, Link, Logins], Awaitable[Path]]
 """Returns the verified wheel of an index, downloaded."""
@@ -34,6 +38,7 @@ class WheelMetadata:
     pool: WorkerPool
     fetch_wheel: FetchWheel
     _flights: SingleFlight[str, bytes] = field(default_factory=SingleFlight)
+    _parsed: LRUCache[str, CoreMetadata] = field(default_factory=lambda: LRUCache(_MOST_PARSED))
 
     async def close(self) -> None:
         await self._flights.close()
@@ -42,6 +47,14 @@ class WheelMetadata:
         """Raises IndexUnavailable, IndexRefused, DownloadFailed, PackageRefused."""
         path = self._place(index, link, logins)
         return await self._flights.do(str(path), lambda: self._find(path, index, link, logins))
+
+    async def parse(self, index: str, link: Link, logins: Logins) -> CoreMetadata:
+        """The same, parsed. Raises PackageRefused as well."""
+        key = str(self._place(index, link, logins))
+        if key not in self._parsed:
+            content = await self.find(index, link, logins)
+            self._parsed[key] = await asyncio.to_thread(parse_metadata, content, _name(link))
+        return self._parsed[key]
 
     async def _find(self, path: Path, index: str, link: Link, logins: Logins) -> bytes:
         if (kept := await asyncio.to_thread(_recall, path)) is not None:

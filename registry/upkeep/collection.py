@@ -61,7 +61,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     Raises GarbageCollectionRunning if another collection is running, and StorageUnavailable.
     """
     policy, upkeep, begun = policy_of(settings), settings.upkeep, time.monotonic()
-    bounds = Bounds(upkeep.fragments_limit, upkeep.archives_limit, upkeep.repodata_limit)
+    bounds = Bounds(upkeep.fragments_limit, upkeep.archives_limit, upkeep.repodata_limit, upkeep.pypi_limit)
     eviction = Eviction(settings.data_directory, store.blobs, bounds)
     await asyncio.to_thread(store.reserve.prepare)
     if dry_run:

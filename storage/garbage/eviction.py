@@ -1,8 +1,8 @@
 """Bounds on the caches of the data directory: the least recently used is evicted first.
 
-Fragments, downloaded packages and channel indexes can be fetched or made again. Eviction scans their folders, which
-hold no blobs: the database knows all of those. A fragment that is part of a stored layer is content rather than cache.
-It does not count and is never evicted.
+Fragments, downloaded packages, channel indexes and what indexes of PyPI packages said can be fetched or made again.
+Eviction scans their folders, which hold no blobs: the database knows all of those. A fragment that is part of a stored
+layer is content rather than cache. It does not count and is never evicted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,7 @@ class Bounds:
     fragments: int = 0
     archives: int = 0
     repodata: int = 0
+    pypi: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,22 @@ class Eviction:
             if not dry_run:
                 await asyncio.to_thread(_remove, entries)
             steps.append(_step(name, entries))
+        steps.append(_step("pypi", await self._evict_pypi(before, dry_run)))
         return [*steps, _step("fragments", await self._evict_fragments(before, dry_run))]
 
     async def _survey(self, *folders: Path) -> list[Entry]:
         return [entry for folder in folders for entry in await asyncio.to_thread(survey, folder)]
+
+    async def _evict_pypi(self, before: float, dry_run: bool) -> list[Entry]:
+        """uv's own folders are evicted whole: what is in one belongs together."""
+        if not self._bounds.pypi:
+            return []
+        whole = self._data.pypi / "uv"
+        entries = [each for each in await self._survey(self._data.pypi) if whole not in each.paths[0].parents]
+        chosen = find_excess([*entries, *await asyncio.to_thread(_survey_whole, whole)], self._bounds.pypi, before)
+        if not dry_run:
+            await asyncio.to_thread(_remove, chosen)
+        return chosen
 
     async def _evict_fragments(self, before: float, dry_run: bool) -> list[Entry]:
         database, bound = self._blobs.database, self._bounds.fragments
@@ -122,6 +136,18 @@ def survey(folder: Path) -> list[Entry]:
     return [entry for path, files in groups.items() if (entry := _entry(path, files)) is not None]
 
 
+def _survey_whole(folder: Path) -> list[Entry]:
+    """One entry for each folder in it."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        folders = [Path(each.path) for each in found if each.is_dir(follow_symlinks=False)]
+        files = [(each, survey(each)) for each in folders]
+        return [
+            Entry(each.name, (each,), sum(one.size for one in its), max((one.used for one in its), default=0.0))
+            for each, its in files
+        ]
+    return []
+
+
 def _entry(path: Path, files: Iterable[os.DirEntry[str]]) -> Entry | None:
     paths, size, used = [], 0, 0.0
     for each in files:
@@ -149,7 +175,10 @@ def find_excess(entries: Iterable[Entry], bound: int, before: float) -> list[Ent
 def _remove(entries: Iterable[Entry]) -> None:
     for entry in entries:
         for path in entry.paths:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _batches(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builder.channels.index_policy import IndexPolicy
-from builder.errors import IndexNotAllowed, SolveError, UnknownPackage
+from builder.errors import IndexNotAllowed, PolicyRefusal, SolveError, UnknownPackage
 from builder.locks.lock import LockedPackage
 from tests.support.builder.locks import package
 from tests.support.pypi.index_server import IndexServer
@@ -160,3 +160,20 @@ def test_indexes_that_settings_do_not_allow() -> None:
             policy.list_asked((refused,))
         assert "u:p" not in str(caught.value)
     assert IndexPolicy.of((), ("*",), "none").address_of("https://evil.org/x") == "https://evil.org/x"
+
+
+async def test_denied_licences_are_not_chosen_where_there_are_others(resolver: Resolving, index: IndexServer) -> None:
+    index.add("app", "2.0", headers=["License-Expression: AGPL-3.0-only"])
+    index.add("app", "1.0", headers=["License-Expression: MIT"])
+    policy = rules(denied_licenses=["AGPL-*"])
+    assert names(await resolver.solve("app", policy=policy)) == ["app 1.0"]
+    with pytest.raises(PolicyRefusal, match=r"app-2.0-py3-none-any has .*AGPL-3.0-only.* denied_licenses"):
+        await resolver.solve("app>=2", policy=policy)
+
+
+async def test_a_provided_version_that_cannot_be_compared(tmp_path: Path, index: IndexServer) -> None:
+    index.add("odd", "1.0")
+    index.add("app", "1.0")
+    async with resolving(tmp_path, index.url, packages=[PYTHON, provide("odd", "2024c-1_x")]) as resolver:
+        assert names(await resolver.solve("app")) == ["app 1.0"]
+        assert "provides it in a version that cannot be compared" in await refuse(resolver, "odd")

@@ -49,6 +49,7 @@ async def test_least_recently_used_archives_go_first(stores: Stores) -> None:
     assert await evicted(stores, Bounds(archives=250), dry_run=True) == {
         "cached archives": (3, 300),
         "cached repodata": (0, 0),
+        "cached pypi": (0, 0),
         "cached fragments": (0, 0),
     }
     assert all(path.exists() for path in paths)
@@ -162,3 +163,16 @@ def test_as_little_goes_as_has_to(sizes: list[tuple[int, int]], bound: int, befo
     if chosen:
         assert sum(entry.size for entry in left) + chosen[-1].size > bound
         assert all(entry.used >= chosen[-1].used for entry in left)
+
+
+async def test_what_uv_keeps_is_evicted_whole(stores: Stores) -> None:
+    pypi = stores.root / "pypi"
+    for day, used in (("shared-1", OLD), ("shared-2", time.time())):
+        for name in ("CACHEDIR.TAG", "deep/er/a.msgpack"):
+            put(pypi / "uv" / day / name, 100, used)
+    put(pypi / "metadata" / "ab" / "abc.metadata", 100, OLD + 10)
+    assert (await evicted(stores, Bounds(pypi=300)))["cached pypi"] == (1, 200)
+    assert not (pypi / "uv" / "shared-1").exists()
+    assert (pypi / "metadata" / "ab" / "abc.metadata").exists()
+    assert (await evicted(stores, Bounds(pypi=1)))["cached pypi"] == (1, 100)
+    assert (pypi / "uv" / "shared-2" / "deep" / "er" / "a.msgpack").exists()

@@ -17,6 +17,9 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
+_FOR_EVER = {"Cache-Control": "max-age=365000000, immutable, public"}
+"""As PyPI says of files."""
+
 Odd = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -115,13 +118,16 @@ class IndexServer:
             if path.endswith(suffix):
                 return await odd(request)
         if path.startswith("/simple/"):
-            return self._answer_page(path.split("/")[2])
+            answer = self._answer_page(path.split("/")[2])
+            # as PyPI
+            answer.headers["Cache-Control"] = "max-age=600"
+            return answer
         file_name = path.rpartition("/")[2]
         for wheel in self.wheels:
             if file_name == wheel.file_name:
-                return web.Response(body=wheel.content)
+                return web.Response(body=wheel.content, headers=_FOR_EVER)
             if file_name == f"{wheel.file_name}.metadata" and self.has_metadata:
-                return web.Response(body=wheel.metadata)
+                return web.Response(body=wheel.metadata, headers=_FOR_EVER)
         return web.Response(status=404)
 
     def _answer_page(self, name: str) -> web.Response:
