@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, flood, logs, named, on_disk, pulling, pypi
+from bench.builds import archive, bad_builds, build, flood, logs, named, on_disk, pulling, pypi, wheels
 from bench.row import Row
 from bench.serving import credentials, environments, http, packages, registries, sign_ins
 
@@ -33,6 +33,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "packages": packages.measure,
     "environments": environments.measure,
     "pulling": pulling.measure,
+    "wheels": wheels.measure,
     "logs": logs.measure,
     "pypi": pypi.measure,
 }

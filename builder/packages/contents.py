@@ -105,6 +105,8 @@ class WheelFacts:
     """The same, of the files that cannot be there."""
     unsized: frozenset[int]
     """Rows of which its RECORD has no size."""
+    executable_record: bool = False
+    """Whether its RECORD may be run, as some tools have it of all files. The one that is written keeps it."""
     generated: Sequence[str] = ()
     """Paths under the prefix of files that are written when the wheel is installed, besides commands."""
 

@@ -83,7 +83,7 @@ def list_generated(
             for each in files
         ),
     ]
-    yield GeneratedFile(f"{site}/{record}", write_record(rows))
+    yield GeneratedFile(f"{site}/{record}", write_record(rows), 0o755 if contents.wheel.executable_record else 0o644)
 
 
 def _list_rows(contents: PackageContents, site: str, scripts: Mapping[int, WrittenFile]) -> Iterator[Row]:

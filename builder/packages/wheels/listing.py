@@ -97,6 +97,7 @@ def _read(package: LockedPackage, archive: ZipArchive, limits: ArchiveLimits) ->
             "unlisted": [index for index in unlisted if index not in signatures],
             "signatures": signatures,
             "unsized": [index for index, row in enumerate(rows) if row and row.size is None],
+            "executable_record": members[f"{information}/RECORD"].executable,
         },
     }
 

@@ -91,6 +91,7 @@ def read_facts(document: Mapping[str, Any]) -> WheelFacts:
         frozenset(document["unlisted"]),
         frozenset(document["signatures"]),
         frozenset(document["unsized"]),
+        document["executable_record"],
     )
 
 
@@ -103,4 +104,5 @@ def write_facts(facts: WheelFacts) -> dict[str, Any]:
         "unlisted": sorted(facts.unlisted),
         "signatures": sorted(facts.signatures),
         "unsized": sorted(facts.unsized),
+        "executable_record": facts.executable_record,
     }

@@ -107,6 +107,7 @@ x = not a command at all
             entry_points="  [console_scripts]\n  twice = odd:x\n  more = odd:y\n",
             information={"RECORD.jws": b"j"},
             pure=False,
+            record_mode=0o100755,
         ),
         Wheel("pip", version="99", entry_points="[console_scripts]\npip = a:b\npip3 = a:b\npip3.9 = a:b\n"),
     ]

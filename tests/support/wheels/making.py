@@ -49,6 +49,7 @@ class Wheel:
     record: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
     pure: bool = True
+    record_mode: int = 0o100644
 
     @property
     def stem(self) -> str:
@@ -79,7 +80,7 @@ class Wheel:
         }
         record = self.information.get("RECORD", self._write_record(members))
         if record is not None:
-            members[f"{self.dist_info}/RECORD"] = Member(record)
+            members[f"{self.dist_info}/RECORD"] = Member(record, mode=self.record_mode)
         return members
 
     def _write_record(self, members: Mapping[str, Member]) -> bytes:
