@@ -77,7 +77,8 @@ class WheelTranscoding:
         self._add(make_header(self._root + target, size=size, mode=mode, mtime=mtime))
         for piece in pieces:
             self._add(piece)
-        self._add(pad(size))
+        if size & 511:
+            self._add(pad(size))
 
     def describe(self) -> tuple[str, ...]:
         """Describe what the report has to say of the wheel, a line each."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from builder.archives.archive import ArchiveLimits
 from builder.errors import PackageRefused
 from builder.packages.contents import PackageContents
-from builder.packages.wheels.listing import open_wheel, refusing
-from builder.packages.wheels.zip_archive import ZipMember
+from builder.packages.wheels.listing import open_wheel, refuse
+from builder.packages.wheels.zip_archive import ZipError, ZipMember
 from storage.errors import quote
 
 
@@ -37,10 +37,12 @@ def read_files(
 
 def _check(contents: PackageContents, index: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    with refusing(contents.package):
+    try:
         for piece in pieces:
             digest.update(piece)
             yield piece
+    except ZipError as error:
+        raise refuse(contents.package, error) from None
     listed = contents.sha256[index]
     if listed is not None and digest.hexdigest() != listed:
         raise PackageRefused(

@@ -30,20 +30,19 @@ _LARGEST_WHEEL = 1 << 20
 _LARGEST_ENTRY_POINTS = 4 << 20
 
 
-@contextlib.contextmanager
-def refusing(package: str) -> Iterator[None]:
-    """Raise PackageRefused for what is wrong with a zip file."""
-    try:
-        yield
-    except ZipError as error:
-        raise PackageRefused(package, f"its archive is not sound: {error}") from None
+def refuse(package: str, error: ZipError) -> PackageRefused:
+    """Make the error for what is wrong with a zip file."""
+    return PackageRefused(package, f"its archive is not sound: {error}")
 
 
 @contextlib.contextmanager
 def open_wheel(path: Path, package: str, limits: ArchiveLimits) -> Iterator[ZipArchive]:
     """Open the wheel at `path`. Raises PackageRefused, also for what the block finds wrong with the zip."""
-    with refusing(package), ZipArchive.open(path, limits) as archive:
-        yield archive
+    try:
+        with ZipArchive.open(path, limits) as archive:
+            yield archive
+    except ZipError as error:
+        raise refuse(package, error) from None
 
 
 def read_wheel(path: Path, package: LockedPackage, limits: ArchiveLimits) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -146,6 +147,26 @@ class ZipArchive:
 
     def _expand(self, member: ZipMember) -> Iterator[bytes]:
         """Yield a member's content from where the file is. Raises ZipError unless it is what the directory says."""
+        if member.size > PIECE or member.packed > PIECE:
+            return self._expand_large(member)
+        # most members are small, and a generator in a generator for each costs more than their bytes
+        pieces = list(self._expand_large(member)) if member.method != _DEFLATED else [self._inflate_small(member)]
+        return iter(pieces)
+
+    def _inflate_small(self, member: ZipMember) -> bytes:
+        packed = self.file.read(member.packed)
+        inflater = isal_zlib.decompressobj(wbits=-15)
+        try:
+            content = inflater.decompress(packed, member.size + 1)
+        except IsalError as error:  # type: ignore[misc]  # isal's stub declares it as an object
+            raise ZipError(f"its member {member.name} is not sound deflate data ({error})") from None
+        if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
+            raise ZipError(f"its member {member.name} is not of the size or the checksum that the zip's directory says")
+        if not inflater.eof or inflater.unused_data:
+            raise ZipError(f"the data of its member {member.name} is truncated, or there is something after it")
+        return content
+
+    def _expand_large(self, member: ZipMember) -> Iterator[bytes]:
         crc = size = 0
         for piece in self._inflate(member) if member.method == _DEFLATED else self._copy(member):
             crc = isal_zlib.crc32(piece, crc)
@@ -260,14 +281,18 @@ def _read_name(raw: bytes, flags: int, extra: bytes) -> str:
         name = raw.decode() if flags & _UTF8 else raw.decode("ascii")
     except UnicodeDecodeError:
         raise ZipError(f"the name of its member {quote(raw.decode('latin-1'), 80)} is not UTF-8") from None
-    if extra and any(kind == _UNICODE_PATH and field[5:] != raw for kind, field in _read_extra(extra)):
-        raise ZipError(f"its member {name} has a second name")
-    parts = name.removesuffix("/").split("/")
+    _check_second_name(raw, name, extra)
+    path = f"/{name.removesuffix('/')}/"
     if len(raw) > _LONGEST_NAME or _UNPRINTABLE.search(name):
         raise ZipError(f"the name of its member {quote(name, 80)} is too long, or has characters that none may have")
-    if any(part in ("", ".", "..") for part in parts) or (len(parts[0]) == 2 and parts[0][1] == ":"):
+    if "//" in path or "/./" in path or "/../" in path or path[2:4] == ":/":
         raise ZipError(f"its member {quote(name, 80)} leads out of the archive, or has an odd name")
     return name
+
+
+def _check_second_name(raw: bytes, name: str, extra: bytes) -> None:
+    if extra and any(kind == _UNICODE_PATH and field[5:] != raw for kind, field in _read_extra(extra)):
+        raise ZipError(f"its member {name} has a second name")
 
 
 def _check_member(
@@ -308,8 +333,10 @@ def _read_header(file: BinaryIO, member: ZipMember) -> int:
     extra = file.read(extra_length)
     if magic != b"PK\x03\x04" or len(extra) != extra_length:
         raise ZipError(f"its member {member.name} does not lie where the zip's directory says")
-    if _read_name(raw, flags, extra) != member.name or flags != member.flags or method != member.method:
+    # the flags say how the name is encoded, so the same bytes are the same name
+    if raw != member.name.encode() or flags != member.flags or method != member.method:
         raise ZipError(f"the header of its member {member.name} says other than the zip's directory")
+    _check_second_name(raw, member.name, extra)
     size, packed, _ = _widen(member.name, extra, size, packed, 0)
     found = (crc, packed, size)
     # sizes that were not known yet follow the data
@@ -348,6 +375,7 @@ def _read_extra(extra: bytes) -> Iterator[tuple[int, bytes]]:
         position += 4 + length
 
 
+@lru_cache(1000)
 def _read_time(date: int, clock: int) -> int:
     """Return a time of MS-DOS in seconds UTC, and 1980 for one that is none."""
     try:

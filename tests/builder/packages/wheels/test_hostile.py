@@ -107,7 +107,7 @@ LIES: dict[str, tuple[str, Callable[[list[Entry]], object]]] = {
         lambda e: (e[0].local.update(method=0), e[0].central.update(method=0)),
     ),
     "no deflate": ("not sound deflate data|truncated|checksum", lambda e: setattr(e[0], "data", b"\xff" * 20)),
-    "deflate and more": ("something after the data|sound deflate", lambda e: _lengthen(e[0])),
+    "deflate and more": ("something after it|sound deflate", lambda e: _lengthen(e[0])),
     "cut deflate": ("truncated|checksum", lambda e: _cut(e[0])),
     "on another disk": ("is encrypted, or compressed", lambda e: e[0].central.update(disk=1)),
     "a member twice": ("has the member a.py twice", lambda e: e.insert(1, Entry(b"a.py", e[0].content))),
