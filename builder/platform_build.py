@@ -36,6 +36,7 @@ from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
 from builder.packages.own_record import complete_all
 from builder.packages.path_marks import PathMarks, find_sharing
 from builder.progress import Event, Progress
+from builder.pypi.own_metadata import complete_wheels
 from builder.settings import BuilderSettings
 from builder.work.gather import gather_all
 from builder.work.pool import HEAVY, WorkerPool
@@ -135,19 +136,21 @@ class PlatformBuild:
 
     async def complete(self, packages: Sequence[LockedPackage], archives: Mapping[str, Path]) -> list[LockedPackage]:
         """Return the packages with what their archives say of them. Raises PackageRefused."""
-        shares = deal_out(packages, 4 * self.settings.workers, _measure)
-        completed = await gather_all(
+        wheels = [package for package in packages if package.is_wheel]
+        conda = [package for package in packages if not package.is_wheel]
+        work = [
             self.pool.run_sized(
                 sum(map(_measure, some)),
                 f"reading {some[0]}",
-                complete_all,
+                complete_some,
                 some,
                 [archives[package.archive_key] for package in some],
                 self.limits,
             )
-            for some in shares
-        )
-        return list(itertools.chain.from_iterable(completed))
+            for complete_some, each in ((complete_all, conda), (complete_wheels, wheels))
+            for some in deal_out(each, 4 * self.settings.workers, _measure)
+        ]
+        return list(itertools.chain.from_iterable(await gather_all(work)))
 
     async def _find_overlaps(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]

@@ -53,6 +53,19 @@ def read_wheel(path: Path, package: LockedPackage, limits: ArchiveLimits) -> dic
         return _read(package, archive, limits)
 
 
+def read_metadata(path: Path, package: LockedPackage, limits: ArchiveLimits) -> bytes:
+    """Read the METADATA of a wheel, if it is the wheel that the package says. Raises PackageRefused."""
+    name = str(package)
+    check_name(package)
+    with open_wheel(path, name, limits) as archive:
+        members = {member.name: member for member in archive.members}
+        documents = _Documents(name, archive, members, find_information(package, list(members)))
+        check_wheel(name, documents.read("WHEEL", _LARGEST_WHEEL))
+        content = documents.read("METADATA", _LARGEST_METADATA)
+    check_metadata(package, content)
+    return content
+
+
 def _read(package: LockedPackage, archive: ZipArchive, limits: ArchiveLimits) -> dict[str, Any]:
     name = str(package)
     members = {member.name: member for member in archive.members}

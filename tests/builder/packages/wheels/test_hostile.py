@@ -130,7 +130,7 @@ LIES: dict[str, tuple[str, Callable[[list[Entry]], object]]] = {
     "a directory with content": ("named like a directory", lambda e: e.append(Entry(b"folder/", b"x"))),
     "a file and a directory": ("is a file or link, but", lambda e: e.append(Entry(b"a.py/c.py", b"x"))),
     "an empty directory in a file's place": (
-        "is a file or link, but",
+        "a.py twice",
         lambda e: e.append(Entry(b"a.py/", central={"attributes": 0})),
     ),
 }
