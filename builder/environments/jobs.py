@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 LEASE = "jobs of environments"
 LOOK_SECONDS = 60.0
 LEASE_SECONDS = 180.0
+SOLVING_SECONDS = 60.0
+"""For how long environments are solved again before the other jobs have their turn."""
 DAY = 86400.0
 LONGEST_REASON = 2000
 """Characters of why an environment cannot be solved."""
@@ -62,7 +65,20 @@ class EnvironmentJobs:
             await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(ConderyError):
                 if await self.leases.take(LEASE, self._owner, LEASE_SECONDS):
-                    await self.run_all()
+                    await self._run_while_ours()
+
+    async def _run_while_ours(self) -> None:
+        """Do every job once, and renew the lease meanwhile. If another process has it, that one does the rest."""
+        work = asyncio.create_task(self.run_all())
+        try:
+            while not (await asyncio.wait([work], timeout=LEASE_SECONDS / 3))[0]:
+                if not await self.leases.take(LEASE, self._owner, LEASE_SECONDS):
+                    log.warning("another process does the jobs of environments now")
+                    return
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     async def run_all(self) -> None:
         """Do every job once; one that fails does not stop the others."""
@@ -99,23 +115,35 @@ class EnvironmentJobs:
         return len(builds)
 
     async def solve_again(self) -> int:
-        """Build environments anew that ask for it, if the solve of now gives another lock."""
+        """Build environments anew that ask for it, if the solve of now gives another lock.
+
+        Namespaces take turns, so that one with very many environments does not keep the others waiting. What is left
+        after SOLVING_SECONDS has its turn when the other jobs are done.
+        """
         count, due = 0, dict[int, float]()
         async for found in self._each():
             values = (await self.named.wanted.settings.find(found.namespace, found.name)).values
             if values.solve_every_hours is not None:
                 due[found.id] = time.time() - values.solve_every_hours * 3600.0
-        for found in await self.upkeep.list_due(due):
+        end = time.monotonic() + SOLVING_SECONDS
+        for found in take_turns(await self.upkeep.list_due(due)):
             # before: one that cannot be solved, or ends the process, is not tried again before its next time
-            await self.upkeep.note_resolved(found.id)
+            if not await self.upkeep.take_due(found.id, due[found.id]):
+                continue
             reason = None
             try:
                 count += await self._solve_again(found)
             except BuilderError as error:
                 reason = printable(redact(str(error)))[:LONGEST_REASON]
                 log.warning("cannot solve an environment again", environment=found.repository, reason=reason)
+            except ConderyError as error:
+                # it was deleted a moment ago, for example; the others have their turns all the same
+                log.warning("an environment is not solved again", environment=found.repository, reason=str(error))
+                continue
             if reason != found.resolve_error:
                 await self.upkeep.note_resolve_error(found.id, reason)
+            if time.monotonic() > end:
+                break
         return count
 
     async def _solve_again(self, found: Environment) -> bool:
@@ -161,3 +189,15 @@ class EnvironmentJobs:
             after = found[-1].id
             for each in found:
                 yield each
+
+
+def take_turns(environments: Iterable[Environment]) -> Iterator[Environment]:
+    """One of each namespace after the other, in their order, then the next of each, until there are none left."""
+    waiting: dict[str, deque[Environment]] = {}
+    for each in environments:
+        waiting.setdefault(each.namespace, deque()).append(each)
+    while waiting:
+        for namespace, own in list(waiting.items()):
+            yield own.popleft()
+            if not own:
+                del waiting[namespace]

@@ -30,6 +30,10 @@ FORGOTTEN_AT_ONCE = 50
 """Builds: a transaction that takes longer blocks all other writers on SQLite."""
 
 
+_LAST = func.coalesce(environment.c.resolved, environment.c.created)
+"""When an environment was last solved by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A current build that holds what the rules refuse."""
@@ -206,27 +210,30 @@ class EnvironmentUpkeep:
     # looking again
 
     async def list_due(self, before: Mapping[int, float]) -> list[Environment]:
-        """Those of some environments that were last solved before their time, and that nothing is built for now."""
-        row = environment_build
-        running = exists().where(
-            row.c.environment == environment.c.id, row.c.deleted.is_(None), row.c.status.in_(UNFINISHED)
-        )
-        last = func.coalesce(environment.c.resolved, environment.c.created)
+        """Those of some environments that were last solved before their time, and that nothing is built for now.
+
+        The one that has waited longest comes first.
+        """
+        found = list[tuple[float, Environment]]()
         async with self._database.reading() as connection:
-            found = []
             for batch in batches(before):
-                query = (
-                    select_environments().add_columns(last.label("last")).where(environment.c.id.in_(batch), ~running)
-                )
+                query = select_environments().add_columns(_LAST.label("last"))
+                query = query.where(environment.c.id.in_(batch), ~_is_built())
                 for each in await connection.execute(query):
                     values = dict(each._mapping)
-                    if values.pop("last") < before[each.id]:
-                        found.append(Environment(**values))
-        return found
+                    if (last := values.pop("last")) < before[each.id]:
+                        found.append((last, Environment(**values)))
+        return [each for _, each in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
 
-    async def note_resolved(self, environment_id: int) -> None:
-        """Record that an environment was solved now."""
-        await self._change(environment_id, resolved=time.time())
+    async def take_due(self, environment_id: int, before: float) -> bool:
+        """Record that an environment is solved now, if it was last solved before a time and nothing is built for it.
+
+        Of several processes that want it one gets True.
+        """
+        these = and_(environment.c.id == environment_id, environment.c.deleted.is_(None), before > _LAST, ~_is_built())
+        async with self._database.writing() as connection:
+            done = await connection.execute(update(environment).where(these).values(resolved=time.time()))
+            return done.rowcount == 1
 
     async def note_resolve_error(self, environment_id: int, reason: str | None) -> None:
         """Record why the solve failed that was noted last, or that it did not."""
@@ -297,3 +304,9 @@ def _read_alarm(row: object) -> Alarm:
 @dataclass(frozen=True)
 class _Row:
     _mapping: Mapping[str, object]
+
+
+def _is_built() -> ColumnElement[bool]:
+    """Whether a build of the environment has not ended."""
+    row = environment_build
+    return exists().where(row.c.environment == environment.c.id, row.c.deleted.is_(None), row.c.status.in_(UNFINISHED))

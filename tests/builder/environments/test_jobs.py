@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from builder.environments.jobs import EnvironmentJobs
+from builder.environments import jobs
+from builder.environments.jobs import EnvironmentJobs, take_turns
 from builder.environments.life import NamedEnvironments
 from builder.locks.lock import Lock
 from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
+from storage.clock import SKEW_SECONDS
+from storage.database import tables
 from storage.database.engine import Database
 from storage.database.environment_tables import environment, environment_build
 from storage.database.leases import Leases
@@ -123,6 +126,82 @@ async def test_an_environment_that_asks_for_it_is_built_when_its_lock_would_be_a
         again = await end_of(place.named, await place.named.store.builds.find(found.last_build))
         assert (again.status, again.cause, again.is_current) == (BuildStatus.COMPLETED, Cause.SCHEDULE, True)
         assert again.lock_key != first.lock_key
+
+
+async def test_two_servers_do_not_both_build_what_is_due(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        await place.named.store.settings.change({"solve_every_hours": 1}, "team", "science")
+        first = await place.make("one")
+        await make_channel(place.channel, [Package("one", version="99"), Package("two")])
+        others = EnvironmentJobs(place.named, place.upkeep, Leases(place.database))
+        async with asyncio.timeout(60):
+            while (await place.find()).last_build == first.id:
+                await place.come_later()
+                count = sum(await asyncio.gather(place.jobs.solve_again(), others.solve_again()))
+        assert count == 1
+        found = await place.find()
+        async with place.database.reading() as connection:
+            ids = (await connection.execute(select(environment_build.c.id))).scalars().all()
+        assert sorted(ids) == [first.id, found.last_build]
+
+
+async def test_what_there_is_no_time_for_is_solved_after_the_other_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SOLVING_SECONDS", -1.0)
+    async with placed(tmp_path) as place:
+        await place.named.store.settings.change({"solve_every_hours": 1})
+        for namespace, name in (("big", "a"), ("big", "b"), ("small", "c")):
+            await end_of(
+                place.named, await place.named.create(namespace, name, write_down(place.service, "one"), by="ann")
+            )
+        await place.come_later()
+        solved = []
+        for _ in range(4):
+            await place.jobs.solve_again()
+            async with place.database.reading() as connection:
+                query = select(environment.c.name).where(environment.c.resolved.is_not(None))
+                solved.append(set((await connection.execute(query)).scalars()))
+        assert [len(each) for each in solved] == [1, 2, 3, 3]
+
+
+def test_namespaces_take_turns() -> None:
+    def make(name: str) -> Environment:
+        namespace = name[:-1]
+        return Environment(
+            id=1, namespace=namespace, namespace_id=1, name=name, repository=f"{namespace}/{name}", description="",
+            current_build=None, last_build=None, created=0.0, created_by="ann", resolved=None, resolve_error=None,
+        )  # fmt: skip
+
+    due = [make(name) for name in ("big1", "big2", "big3", "small1", "other1", "other2")]
+    assert [each.name for each in take_turns(due)] == ["big1", "small1", "other1", "big2", "other2", "big3"]
+
+
+async def test_jobs_end_when_another_process_has_their_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "LEASE_SECONDS", 0.3)
+    async with placed(tmp_path) as place:
+        stopped = asyncio.Event()
+
+        async def run_all() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+        monkeypatch.setattr(place.jobs, "run_all", run_all)
+        assert await place.jobs.leases.take(jobs.LEASE, place.jobs._owner, 0.3)
+        working = asyncio.create_task(place.jobs._run_while_ours())
+        ends = set[float]()
+        async with asyncio.timeout(60):
+            while len(ends) < 3:
+                async with place.database.reading() as connection:
+                    ends.add((await connection.execute(select(tables.lease.c.until))).scalar_one())
+                await asyncio.sleep(0.02)
+            assert not working.done()
+            async with place.database.writing() as connection:
+                await connection.execute(update(tables.lease).values(owner="another", until=time.time() + SKEW_SECONDS))
+            await working
+        assert stopped.is_set()
 
 
 def date_package(channel: Path, version: str, **dates: int) -> None:

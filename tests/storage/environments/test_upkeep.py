@@ -193,7 +193,9 @@ async def test_environments_that_are_due(named: Named) -> None:
     assert await due(now + 1) == ["a"]
     await named.content.change(environment, created=now - 100)
     assert await due(now - 50) == ["a"]
-    await named.upkeep.note_resolved(found["a"])
+    assert not await named.upkeep.take_due(found["a"], now - 200)
+    assert not await named.upkeep.take_due(found["b"], now + 1)
+    assert [await named.upkeep.take_due(found["a"], now - 50) for _ in range(2)] == [True, False]
     assert await due(now - 50) == []
     await named.store.environments.delete("team", "a")
     assert await due(now + 100) == []

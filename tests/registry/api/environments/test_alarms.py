@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from builder.environments.jobs import EnvironmentJobs
@@ -51,7 +52,7 @@ async def test_whoever_may_see_an_environment_sees_that_its_schedule_fails(tmp_p
         found = (await admin.get("environment/team/science/")).data
         assert (found["solved_on"], found["solve_error"]) == (None, None)
         upkeep = admin.parts.stored_environments.upkeep
-        await upkeep.note_resolved(found["id"])
+        assert await upkeep.take_due(found["id"], time.time() + 1)
         await upkeep.note_resolve_error(found["id"], "nothing provides one")
         [listed] = (await admin.by("bob").get("environment/")).data
         assert listed["solved_on"] is not None
