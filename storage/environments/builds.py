@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cachetools import LRUCache
 from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -74,6 +75,9 @@ from storage.quotas.room import Room
 from storage.repositories.rows import StoredManifest, lock_manifests
 
 LARGEST_ID = 2**31 - 1
+MOST_REMEMBERED = 128
+LONGEST_REMEMBERED = 32 << 10
+"""Characters of a specification that is remembered: a lock is not."""
 _LOCK_TAG = re.compile(r"lock-([0-9a-f]{12,64})")
 
 
@@ -85,6 +89,7 @@ class EnvironmentBuilds:
         self.changes = changes
         self._room = room
         self._limits = limits or Limits()
+        self._specifications: LRUCache[int, Specification] = LRUCache(MOST_REMEMBERED)
 
     # reading
 
@@ -126,9 +131,16 @@ class EnvironmentBuilds:
             return [StoredManifest(Digest(found.digest), found.media_type, found.body) for found in rows]
 
     async def find_specification(self, specification_id: int) -> Specification:
+        # it never changes, and whoever waits for a build asks for it again and again
+        if (known := self._specifications.get(specification_id)) is not None:
+            return known
         async with self._database.reading() as connection:
             query = select(*SPECIFICATION_COLUMNS).where(specification.c.id == specification_id)
-            return read_specification((await connection.execute(query)).one())
+            row = (await connection.execute(query)).one()
+        found = read_specification(row)
+        if len(row.document) + len(row.request) <= LONGEST_REMEMBERED:
+            self._specifications[specification_id] = found
+        return found
 
     async def find_specifications(self, ids: Iterable[int]) -> dict[int, Specification]:
         """Specifications by their ids."""
