@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Results:
                 self.count = 0
             elif question.is_grouped(len(indexes)):
                 # its rows are put together before the first of them is known, so that is done once
-                self._chosen = array("q", (channel << _BITS | last for channel, _, last in self._read_spans()))
+                self._chosen = array("q", (channel << _BITS | last for channel, _, last in self._read_spans(question)))
                 self.count = len(self._chosen)
             else:
                 self.count = self._read_count()
@@ -80,9 +81,12 @@ class Results:
 
     def read_page(self, begin: int, size: int) -> list[FoundPackage]:
         """At most `size` packages from number `begin` on, counted from 0. Raises SearchLimit, sqlite3.Error."""
-        if begin >= self.count:
-            return []
-        return self._take(self._begin(begin), size)
+        before, size = min(begin, self.count), min(size, max(self.count - begin, 0))
+        after = self.count - before - size
+        if self._chosen is None and after < before:
+            # from the nearer end: all names before a page are read
+            return self._take(self._begin(after, backwards=True), size)[::-1]
+        return self._take(self._begin(before), size)
 
     def read_all(self, size: int) -> Iterator[list[FoundPackage]]:
         """All packages, `size` at a time. Raises SearchLimit, sqlite3.Error."""
@@ -90,8 +94,9 @@ class Results:
         while some := self._take(packages, size):
             yield some
 
-    def _begin(self, begin: int) -> Iterator[FoundPackage]:
-        self._begun.append(self._read_from(begin))
+    def _begin(self, begin: int, *, backwards: bool = False) -> Iterator[FoundPackage]:
+        question = replace(self._question, descending=not self._question.descending) if backwards else self._question
+        self._begun.append(self._read_from(begin, question))
         return self._begun[-1]
 
     def _take(self, packages: Iterator[FoundPackage], size: int) -> list[FoundPackage]:
@@ -107,29 +112,31 @@ class Results:
         count: int = self._connection.execute(query, values).fetchone()[0]
         return count
 
-    def _read_spans(self) -> Iterator[tuple[int, int, int]]:
-        query, values = self._question.write_spans(self._channels)
+    def _read_spans(self, question: Question) -> Iterator[tuple[int, int, int]]:
+        query, values = question.write_spans(self._channels)
         yield from self._connection.execute(query, values)
 
-    def _read_from(self, begin: int) -> Generator[FoundPackage]:
+    def _read_from(self, begin: int, question: Question) -> Generator[FoundPackage]:
+        """Packages in the order of `question`, from number `begin` on in that order."""
+        descending = question.descending
         if self._chosen is not None:
             for each in islice(self._chosen, begin, None):
                 row = each & _ROW
-                yield from self._read_rows(each >> _BITS, row, row)
+                yield from self._read_rows(each >> _BITS, row, row, descending)
             return
-        for channel, first, last in self._read_spans() if self._channels else ():
+        for channel, first, last in self._read_spans(question) if self._channels else ():
             length = last - first + 1
             if begin >= length:
                 begin -= length
-            elif self._question.descending:
-                yield from self._read_rows(channel, first, last - begin)
+            elif descending:
+                yield from self._read_rows(channel, first, last - begin, descending)
                 begin = 0
             else:
-                yield from self._read_rows(channel, first + begin, last)
+                yield from self._read_rows(channel, first + begin, last, descending)
                 begin = 0
 
-    def _read_rows(self, channel: int, first: int, last: int) -> Iterator[FoundPackage]:
-        direction = "DESC" if self._question.descending else "ASC"
+    def _read_rows(self, channel: int, first: int, last: int, descending: bool) -> Iterator[FoundPackage]:
+        direction = "DESC" if descending else "ASC"
         query = _ROWS.format(schema=f"c{channel}", direction=direction)
         for *before, sha256, md5, depends in self._connection.execute(query, (first, last)):
             yield FoundPackage._make((channel, *before, sha256.hex() or None, md5.hex() or None, depends))

@@ -136,11 +136,13 @@ async def test_every_question_is_answered_like_a_list_that_is_sorted_and_grouped
 
 
 async def test_pages_are_parts_of_the_whole(search: PackageSearch) -> None:
-    for descending in (False, True):
-        async with search.find(Question(descending=descending)) as found:
+    distinct: tuple[frozenset[Any], ...] = (frozenset(), frozenset(["name"]), frozenset(["name", "version", "channel"]))
+    for descending, sort, alike, size in product((False, True), COLUMNS, distinct, (2, 5)):
+        question = Question(descending=descending, sort_by=sort, distinct_on=alike)
+        async with search.find(question) as found:
             whole = await found.read_page(0, 100, tuple)
-            pages = [await found.read_page(begin, 5, tuple) for begin in range(0, 20, 5)]
-            assert [each for page in pages for each in page] == whole
+            pages = [await found.read_page(begin, size, tuple) for begin in range(0, 20, size)]
+            assert [each for page in pages for each in page] == whole, question
             assert await found.read_page(10_000, 5, tuple) == []
 
 
