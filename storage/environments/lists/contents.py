@@ -7,8 +7,9 @@ are found in a few rows, however many builds have them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database, batches
@@ -37,16 +38,18 @@ async def note_packages(database: Database, connection: AsyncConnection, lock_ke
 
 async def forget_packages(database: Database, connection: AsyncConnection, lock_keys: Iterable[str]) -> None:
     """Delete what is in locks that no build has any more, whether it was deleted or not."""
+    numbers: list[int] = []
     for key in sorted(lock_keys):
         await _hold(database, connection, key)
         unused = select(listed_lock.c.number).where(
             listed_lock.c.lock_key == key,
             ~select(environment_build.c.id).where(environment_build.c.lock_key == key).exists(),
         )
-        number = (await connection.execute(unused)).scalar()
-        if number is not None:
-            await connection.execute(delete(listed_lock).where(listed_lock.c.number == number))
-            await _clear(database, connection, number)
+        numbers += (await connection.execute(unused)).scalars()
+    for batch in batches(numbers):
+        await connection.execute(delete(listed_lock).where(listed_lock.c.number.in_(batch)))
+    for block, group in groupby(sorted(numbers), key=lambda number: number // BITS):
+        await _clear(database, connection, block, sum(1 << number % BITS for number in group))
 
 
 async def find_locks(connection: AsyncConnection, packages: Sequence[str]) -> Numbers:
@@ -91,15 +94,17 @@ async def _set(database: Database, connection: AsyncConnection, number: int, nam
         )
 
 
-async def _clear(database: Database, connection: AsyncConnection, number: int) -> None:
-    block, bit = divmod(number, BITS)
+async def _clear(database: Database, connection: AsyncConnection, block: int, gone: int) -> None:
+    """Clear the bits `gone` of all packages."""
     await _hold_block(database, connection, block)
-    for name, bits in (await _read_block(connection, block, None)).items():
-        if bits >> bit & 1:
-            these = (package_locks.c.name == name) & (package_locks.c.block == block)
-            left = bits & ~(1 << bit)
-            change = update(package_locks).values(bits=_write(left)) if left else delete(package_locks)
-            await connection.execute(change.where(these))
+    row = package_locks
+    left = {name: bits & ~gone for name, bits in (await _read_block(connection, block, None)).items() if bits & gone}
+    for batch in batches(name for name, bits in left.items() if not bits):
+        await connection.execute(delete(row).where(row.c.block == block, row.c.name.in_(batch)))
+    rows = [{"changed": name, "left": _write(bits)} for name, bits in left.items() if bits]
+    if rows:
+        change = update(row).where(row.c.block == block, row.c.name == bindparam("changed"))
+        await connection.execute(change.values(bits=bindparam("left")), rows)
 
 
 async def _hold_block(database: Database, connection: AsyncConnection, block: int) -> None:
