@@ -221,7 +221,7 @@ class Builder:
             await admission.check_lock(lock)
             return Solved(lock)
         with watch.stage("solve"):
-            progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
+            progress(Event("solve", 0, 1, " ".join(job.spec.list_wishes())))
             glibc = await self._find_glibc(job.spec)
             await admission.check_spec(job.spec)
             policy = await admission.find_policy()

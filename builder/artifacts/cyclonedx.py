@@ -60,7 +60,7 @@ def _write_component(material: Material, reference: str) -> dict[str, Any]:
     document: dict[str, Any] = {
         "type": "library",
         "bom-ref": reference,
-        "name": package.name,
+        "name": package.title,
         "version": package.version,
         "purl": material.purl,
         "hashes": [{"alg": name, "content": value} for name, value in hashes if value],

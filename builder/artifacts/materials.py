@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from builder.locks.lock import Lock, LockedPackage, name_dependency
+from builder.locks.lock import Lock, LockedPackage
 from builder.policy.license_expression import Either, Every, Expression, License, parse_license
+
+_PYPI = "https://pypi.org/simple"
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,7 @@ def list_materials(lock: Lock) -> list[Material]:
         for package in group:
             packages[package.url] = package
             platforms.setdefault(package.url, []).append(platform)
-            names = map(name_dependency, package.depends)
-            needs.setdefault(package.url, set()).update(by_name[name] for name in names if name in by_name)
+            needs.setdefault(package.url, set()).update(by_name[name] for name in package.needs if name in by_name)
     return [
         Material(package, tuple(platforms[url]), tuple(sorted(needs[url] - {url})))
         for url, package in sorted(packages.items(), key=lambda each: (each[1].name, each[0]))
@@ -42,15 +43,25 @@ def list_materials(lock: Lock) -> list[Material]:
 
 
 def write_purl(package: LockedPackage) -> str:
-    """Write the package URL of an archive (purl-spec, types/conda)."""
-    qualifiers: Mapping[str, str] = {
+    """Write the package URL of an archive (purl-spec, types/conda and pypi)."""
+    if package.is_wheel:
+        qualifiers = {"file_name": package.file_name}
+        # the specification's default is PyPI itself
+        if package.channel.rstrip("/") != _PYPI:
+            qualifiers["repository_url"] = package.channel
+        return _write("pypi", package.title, package.version, qualifiers)
+    qualifiers = {
         "build": package.build,
         "channel": package.channel,
         "subdir": package.subdir,
         "type": "tar.bz2" if package.file_name.endswith(".tar.bz2") else "conda",
     }
+    return _write("conda", package.name, package.version, qualifiers)
+
+
+def _write(kind: str, name: str, version: str, qualifiers: Mapping[str, str]) -> str:
     written = "&".join(f"{name}={_quote(value)}" for name, value in sorted(qualifiers.items()) if value)
-    return f"pkg:conda/{_quote(package.name)}@{_quote(package.version)}?{written}"
+    return f"pkg:{kind}/{_quote(name)}@{_quote(version)}?{written}"
 
 
 def _quote(text: str) -> str:

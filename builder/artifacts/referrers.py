@@ -36,7 +36,7 @@ from builder.artifacts.made_image import ImageManifest, MadeImage, find_made_ima
 from builder.artifacts.provenance import PREDICATE_TYPE
 from builder.errors import FormatUnsuitable
 from builder.locks.description import find_newest, format_time
-from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI
+from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI, PYLOCK
 from builder.work.single_flight import SingleFlight
 from storage.blobs.store import BlobStore
 from storage.catalog.attachments import ImageSubject
@@ -53,6 +53,7 @@ TYPES: Mapping[str, str] = {
     PIXI.file_name: "application/vnd.pixi.lock.v1+yaml",
     EXPLICIT.file_name: "application/vnd.conda.explicit.v1",
     ENVIRONMENT_FILE.file_name: "application/vnd.conda.environment.v1+yaml",
+    PYLOCK.file_name: "application/vnd.pypi.pylock.v1+toml",
     SPDX.name: SPDX.media_type,
     CYCLONEDX.name: CYCLONEDX.media_type,
     ARCHIVE: "application/vnd.conda.pack.v1.tar+gzip",

@@ -70,7 +70,7 @@ def _write_package(material: Material, identifier: str) -> dict[str, Any]:
     written = write_license(package.license)
     document = {
         "SPDXID": identifier,
-        "name": package.name,
+        "name": package.title,
         "versionInfo": package.version,
         "packageFileName": package.file_name,
         "supplier": f"Organization: {package.channel}",

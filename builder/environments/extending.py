@@ -8,6 +8,7 @@ from builder.environments.request import BuildRequest
 from builder.errors import EnvironmentUnusable
 from builder.locks.aside import read_lock
 from builder.locks.lock import Lock, LockedPackage
+from builder.names.requirement import merge_requirements
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
 from storage.catalog.locks import Locks
 from storage.environments.parts import EnvironmentStore
@@ -38,13 +39,21 @@ def pin_all(spec: EnvironmentSpec, base: Lock, name: str) -> EnvironmentSpec:
     """The spec, which also wants exactly the packages of another lock. Raises EnvironmentUnusable."""
     if missing := sorted(set(spec.platforms) - base.packages.keys()):
         raise EnvironmentUnusable(f"extends: {name} is not built for {', '.join(missing)}")
-    pinned = {_pin(package) for platform in spec.platforms for package in base.packages[platform]}
+    packages = {package for platform in spec.platforms for package in base.packages[platform]}
+    pinned = {_pin(package) for package in packages if not package.is_wheel}
+    wheels = [f"{package.title}=={package.version}" for package in packages if package.is_wheel]
     if len(spec.platforms) > 1 and len({each.name for each in pinned}) < len(pinned):
         raise EnvironmentUnusable(
             f"extends: {name} has other versions for each platform; name one platform in each environment file"
         )
     channels = tuple(dict.fromkeys([*spec.channels, *base.spec.channels]))
-    return replace(spec, items=merge_items([*spec.items, *pinned]), channels=channels)
+    return replace(
+        spec,
+        items=merge_items([*spec.items, *pinned]),
+        channels=channels,
+        requirements=merge_requirements([*spec.requirements, *wheels]),
+        indexes=tuple(dict.fromkeys([*spec.indexes, *base.spec.indexes])),
+    )
 
 
 def _pin(package: LockedPackage) -> PackageItem:

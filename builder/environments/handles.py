@@ -53,10 +53,10 @@ class Handles:
 
     async def make(self, wanted: EnvironmentInput, caller: Caller) -> Handle:
         """Store a lock of what is `wanted`, and name it. Raises BuilderError, TooManyBuilds."""
-        check_pip(wanted.pip)
+        check_pip(wanted.pip if wanted.lock else ())
         if wanted.extends is not None:
             raise EnvironmentUnusable("extends: a handle is of a whole specification; write an environment instead")
-        if wanted.lock is None and not wanted.spec.items:
+        if wanted.lock is None and not (wanted.spec.items or wanted.spec.requirements):
             raise EnvironmentUnusable("dependencies: there are none, so there is nothing to make an image of")
         self.channels.check(wanted.spec)
         async with taking_turn(self.builder, self.queue, caller):

@@ -66,7 +66,7 @@ class Previews:
 
     async def solve(self, namespace: str, name: str, wanted: EnvironmentInput, caller: Caller) -> Lock:
         """The lock that a build would have. An empty namespace has only the server's rules, and no credentials."""
-        check_pip(wanted.pip)
+        check_pip(wanted.pip if wanted.lock else ())
         async with taking_turn(self.builder, self.queue, caller):
             return await self._solve(namespace, name, wanted)
 

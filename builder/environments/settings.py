@@ -18,7 +18,7 @@ from builder.environments.inputs.fields import describe, need_list, need_text
 from builder.environments.inputs.input import InputSettings
 from builder.environments.inputs.pip_part import read_requirement
 from builder.errors import BuilderError, InputInvalid
-from builder.locks.lock import name_distribution
+from builder.names.requirement import merge_requirements, read_name
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from builder.platforms import OCI_PLATFORMS
 from builder.policy.rules import RULES, Rules
@@ -101,17 +101,17 @@ class SettingValues:
         asked = {item.name for item in spec.items}
         added = [] if spec.items else _read_items(self.default_packages, settings)
         added += [item for item in _read_items(self.included_packages, settings) if item.name not in asked]
-        spec = self._complete_requirements(spec)
+        spec = replace(spec, requirements=self._complete_requirements(spec.requirements))
         if not added:
             return spec
         channels = [*spec.channels, *(item.channel for item in added if item.channel)]
         return replace(spec, items=merge_items([*spec.items, *added]), channels=tuple(dict.fromkeys(channels)))
 
-    def _complete_requirements(self, spec: EnvironmentSpec) -> EnvironmentSpec:
-        asked = set(map(name_distribution, spec.requirements))
-        added = [] if spec.requirements else list(self.pypi_default_packages or ())
-        added += [each for each in self.pypi_included_packages or () if name_distribution(each) not in asked]
-        return replace(spec, requirements=tuple(sorted({*spec.requirements, *added}))) if added else spec
+    def _complete_requirements(self, asked: tuple[str, ...]) -> tuple[str, ...]:
+        names = set(map(read_name, asked))
+        added = [*((self.pypi_default_packages or ()) if not asked else ())]
+        added += [each for each in self.pypi_included_packages or () if read_name(each) not in names]
+        return merge_requirements([*asked, *added]) if added else asked
 
 
 FIELDS = tuple(each.name for each in fields(SettingValues))

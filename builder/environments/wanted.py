@@ -16,6 +16,7 @@ from builder.environments.inputs.reading import read_input_aside
 from builder.environments.request import BuildRequest
 from builder.environments.settings import SettingsFound, SettingsOfEnvironments
 from builder.errors import EnvironmentUnusable, PolicyRefusal, TooManyBuilds
+from builder.names.requirement import merge_requirements
 from builder.names.spec import EnvironmentSpec
 from builder.work.pool import WorkerPool
 from storage.catalog.locks import Locks
@@ -26,11 +27,11 @@ from storage.events.outbox import Record
 
 
 def check_pip(pip: Sequence[str]) -> None:
-    """Raises EnvironmentUnusable for what cannot be built yet."""
+    """Raises EnvironmentUnusable for packages of a lock that cannot be built yet."""
     if pip:
         raise EnvironmentUnusable(
-            f"it asks for PyPI packages ({', '.join(pip[:3])}{', ...' if len(pip) > 3 else ''}), "
-            "which are not supported yet; ask for conda packages instead of the pip part"
+            f"the lock has PyPI packages ({', '.join(pip[:3])}{', ...' if len(pip) > 3 else ''}), "
+            "which are not read from locks yet; send the environment file that it was made of"
         )
 
 
@@ -78,6 +79,8 @@ class Wanted:
         spec = await find_extended(request, self.store, self.locks)
         values = (await self.settings.find(namespace, name)).values
         if request.lock_key is None:
+            # requests of before have them beside the spec
+            spec = replace(spec, requirements=merge_requirements([*spec.requirements, *request.pip]))
             spec = values.complete(spec, self.settings.inputs)
         spec = replace(spec, base=self.settings.find_base(values))
         return await self.logins.give_owner(spec, namespace)

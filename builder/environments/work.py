@@ -166,7 +166,7 @@ class EnvironmentWork:
         request = await self._find_request(build)
         if build.cause is Cause.IMPORT and request.origin is not None:
             return await self._remake(job, build, Origin.from_json(request.origin), progress)
-        check_pip(request.pip)
+        check_pip(request.pip if request.lock_key else ())
         # the credentials of now: they may have changed since it was asked for
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         lock_key = await self._complete(request.lock_key, spec.base, build, progress) if request.lock_key else None

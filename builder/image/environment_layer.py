@@ -137,7 +137,8 @@ def write_history(lock: Lock, platform: str) -> bytes:
     lines = [
         f"==> {moment:%Y-%m-%d %H:%M:%S} <==",
         f"# cmd: condery build {' '.join(json.dumps(spec) for spec in specs)}",
-        *sorted(f"+{package.channel}/{package.subdir}::{package}" for package in packages),
+        # conda knows nothing of wheels
+        *sorted(f"+{each.channel}/{each.subdir}::{each}" for each in packages if not each.is_wheel),
         f"# update specs: {specs!r}",
     ]
     return "\n".join([*lines, ""]).encode()

@@ -120,6 +120,7 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
 
 def _rank(package: PlanPackage, popularity: Popularity) -> _Ranked:
     """Rank a package by its usual size, where known, rather than this version's, so that an update keeps its place."""
+    # a wheel is as popular as the conda package of its name, which usually is the same software
     usage = popularity.find_usage(package.name.removeprefix(WHEEL_PREFIX), package.size)
     return _Ranked(package, usage, popularity.find_place(usage))
 

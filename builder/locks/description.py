@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage, list_conda
+from builder.names.requirement import read_name
 from builder.names.spec import EnvironmentSpec
 
 
 def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
     """Suggest a recognisable name of at most `longest` characters: the requested packages, joined by dashes."""
     name = ""
-    for item in spec.items:
-        longer = f"{name}-{item.name}" if name else item.name
+    for asked in [*(item.name for item in spec.items), *map(read_name, spec.requirements)]:
+        longer = f"{name}-{asked}" if name else asked
         if len(longer) > longest:
             break
         name = longer
@@ -22,12 +23,12 @@ def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
 
 def describe_spec(spec: EnvironmentSpec) -> str:
     """List the requested packages in one line. A lock that somebody sent was not made for any."""
-    return ", ".join(spec.match_specs()) or "the packages of a lock"
+    return ", ".join(spec.list_wishes()) or "the packages of a lock"
 
 
 def list_channels(lock: Lock) -> list[str]:
     """List the spec's channels in order, then the channels of packages that come from elsewhere."""
-    used = (package.channel for packages in lock.packages.values() for package in packages)
+    used = (package.channel for packages in lock.packages.values() for package in list_conda(packages))
     return list(dict.fromkeys([*lock.spec.channels, *used]))
 
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from builder.errors import FormatUnsuitable
 from builder.locks.description import describe_spec, find_newest, format_time, list_channels, suggest_name
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage, list_conda, list_wheels
 from builder.locks.pixi_lock import write_pixi_lock
+from builder.locks.pylock import write_pylock
 from builder.locks.yaml_text import write_yaml
 
 _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
@@ -39,7 +43,7 @@ def write_conda_lock(lock: Lock) -> bytes:
             },
             "custom_metadata": {
                 "condery-lock": f"lock-{lock.key}",
-                "condery-specs": ", ".join(lock.spec.match_specs()),
+                "condery-specs": ", ".join(lock.spec.list_wishes()),
             },
         },
         "package": [
@@ -67,9 +71,15 @@ def write_explicit(lock: Lock, platform: str) -> bytes:
         f"# platform: {platform}",
         "@EXPLICIT",
     ]
-    for package in lock.packages[platform]:
+    for package in list_conda(lock.packages[platform]):
         fragment = f"sha256:{package.sha256}" if package.sha256 else package.md5
         lines.append(f"{package.url}#{fragment}" if fragment else package.url)
+    if wheels := list_wheels(lock.packages[platform]):
+        lines += [
+            "# An explicit list can hold conda packages only. These PyPI packages are left out. To add them, put the",
+            "# lines, without the two characters before each, into a FILE: pip install --no-deps --requirement FILE",
+            *(f"# {package.title} @ {package.url}#sha256={package.sha256}" for package in wheels),
+        ]
     return "\n".join([*lines, ""]).encode()
 
 
@@ -83,35 +93,62 @@ def write_environment_file(lock: Lock, platform: str) -> bytes:
         "name": suggest_name(lock.spec),
         "channels": list_channels(lock),
         "dependencies": [
-            f"{package.name}={package.version}={package.build}"
-            for package in sorted(lock.packages[platform], key=lambda package: package.name)
+            *(
+                f"{package.name}={package.version}={package.build}"
+                for package in sorted(list_conda(lock.packages[platform]), key=lambda package: package.name)
+            ),
+            *([{"pip": pip}] if (pip := _list_pip_lines(lock, platform)) else []),
         ],
         **({"variables": dict(lock.spec.variables)} if lock.spec.variables else {}),
     }
     header = [
         f"# The exact packages of lock-{lock.key} for {platform}",
-        f"# Asked for: {', '.join(lock.spec.match_specs())}",
+        f"# Asked for: {', '.join(lock.spec.list_wishes())}",
         *(f"# Solved with {name}={version}" for name, version in lock.spec.virtual_packages),
         "# Create with: conda env create --file environment.yaml",
     ]
     return ("\n".join(header) + "\n").encode() + write_yaml(document)
 
 
+def _list_pip_lines(lock: Lock, platform: str) -> list[str]:
+    """The lines of an environment file's `pip` part: every wheel by its version, after the indexes."""
+    wheels = list_wheels(lock.packages[platform])
+    if not wheels:
+        return []
+    *extra, main = lock.spec.indexes or ("",)
+    options = [f"--index-url {main}"] if main else []
+    return [
+        *options,
+        *(f"--extra-index-url {index}" for index in extra),
+        *sorted(f"{package.title}=={package.version}" for package in wheels),
+    ]
+
+
 def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
+    if package.is_wheel:
+        return _write_conda_lock_entry(
+            package, platform, "pip", _merge_requirements(package.depends), {"sha256": package.sha256}
+        )
     if package.md5 is None:
         raise FormatUnsuitable(
             CONDA_LOCK.file_name,
             f"the format requires the md5 of every package, and {package.channel} gives none for {package}",
         )
     hashes = {"md5": package.md5} | ({"sha256": package.sha256} if package.sha256 else {})
+    return _write_conda_lock_entry(package, platform, "conda", _merge_dependencies(package.depends), hashes)
+
+
+def _write_conda_lock_entry(
+    package: LockedPackage, platform: str, manager: str, dependencies: dict[str, str], hashes: Mapping[str, str | None]
+) -> dict[str, Any]:
     return {
-        "name": package.name,
+        "name": package.title,
         "version": package.version,
-        "manager": "conda",
+        "manager": manager,
         "platform": platform,
-        "dependencies": _merge_dependencies(package.depends),
+        "dependencies": dependencies,
         "url": package.url,
-        "hash": hashes,
+        "hash": dict(hashes),
         "category": "main",
         "optional": False,
     }
@@ -139,6 +176,15 @@ def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
     return merged
 
 
+def _merge_requirements(depends: Sequence[str]) -> dict[str, str]:
+    """Map the name of each distribution that a wheel needs without extras to its versions, `*` for all."""
+    merged: dict[str, str] = {}
+    for requirement in map(Requirement, depends):
+        if requirement.marker is None or "extra" not in str(requirement.marker):
+            merged[canonicalize_name(requirement.name)] = str(requirement.specifier) or "*"
+    return merged
+
+
 class FormatName(enum.StrEnum):
     """The command line's names of the formats."""
 
@@ -146,6 +192,7 @@ class FormatName(enum.StrEnum):
     PIXI = "pixi"
     EXPLICIT = "explicit"
     YAML = "yaml"
+    PYLOCK = "pylock"
 
 
 @dataclass(frozen=True)
@@ -174,5 +221,6 @@ PIXI = LockFormat(
 )
 EXPLICIT = LockFormat(FormatName.EXPLICIT, "explicit.txt", "text/plain; charset=utf-8", write_explicit)
 ENVIRONMENT_FILE = LockFormat(FormatName.YAML, "environment.yaml", "application/yaml", write_environment_file)
+PYLOCK = LockFormat(FormatName.PYLOCK, "pylock.toml", "application/toml", write_pylock)
 
-FORMATS = (CONDA_LOCK, PIXI, EXPLICIT, ENVIRONMENT_FILE)
+FORMATS = (CONDA_LOCK, PIXI, EXPLICIT, ENVIRONMENT_FILE, PYLOCK)

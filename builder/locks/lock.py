@@ -163,6 +163,18 @@ class Lock:
         return make_key("lock", {"spec": self.spec.to_json(), "packages": packages})
 
 
+def list_conda(packages: Iterable[LockedPackage]) -> list[LockedPackage]:
+    return [package for package in packages if not package.is_wheel]
+
+
+def list_wheels(packages: Iterable[LockedPackage]) -> list[LockedPackage]:
+    return [package for package in packages if package.is_wheel]
+
+
+def has_wheels(lock: Lock) -> bool:
+    return any(package.is_wheel for packages in lock.packages.values() for package in packages)
+
+
 MOST_CIRCLES = 50
 """Circles of dependencies that are followed to choose their first package. Real environments have one or two."""
 

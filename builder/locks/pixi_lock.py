@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from builder.locks.description import list_channels
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage, has_wheels, list_conda, list_wheels
 from builder.locks.yaml_text import write_yaml
 
 VERSION = 6
@@ -39,21 +39,32 @@ def write_pixi_lock(lock: Lock) -> bytes:
         "environments": {
             "default": {
                 "channels": [{"url": addresses[channel]} for channel in list_channels(lock)],
+                **({"indexes": indexes} if (indexes := _list_indexes(lock)) else {}),
                 "packages": {
-                    platform: [{"conda": package.url} for package in packages]
+                    platform: [{_name_kind(package): package.url} for package in packages]
                     for platform, packages in sorted(ordered.items())
                 },
             }
         },
         "packages": [
-            _write_package(package, addresses[package.channel]) for package in sorted(everything.values(), key=_place)
+            _write_wheel(package) if package.is_wheel else _write_package(package, addresses[package.channel])
+            for package in sorted(everything.values(), key=_place)
         ],
     }
     return write_yaml(document)
 
 
-def _place(package: LockedPackage) -> tuple[str, str]:
-    return package.name, package.url
+def _place(package: LockedPackage) -> tuple[bool, str, str]:
+    return package.is_wheel, package.name, package.url
+
+
+def _name_kind(package: LockedPackage) -> str:
+    return "pypi" if package.is_wheel else "conda"
+
+
+def _list_indexes(lock: Lock) -> list[str]:
+    used = (package.channel for packages in lock.packages.values() for package in list_wheels(packages))
+    return list(dict.fromkeys([*lock.spec.indexes, *used])) if has_wheels(lock) else []
 
 
 def _find_addresses(lock: Lock) -> dict[str, str]:
@@ -64,7 +75,7 @@ def _find_addresses(lock: Lock) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     alias = PUBLIC_ALIAS
-    for package in _list_packages(lock):
+    for package in list_conda(_list_packages(lock)):
         base = _find_base(package.url)
         if "://" not in package.channel and base.endswith(f"/{package.channel}/"):
             found.setdefault(package.channel, base)
@@ -101,6 +112,18 @@ def _write_package(package: LockedPackage, channel: str) -> dict[str, Any]:
         "python_site_packages_path": package.python_site_packages_path,
     }
     return document | {name: value for name, value in others.items() if value is not None}
+
+
+def _write_wheel(package: LockedPackage) -> dict[str, Any]:
+    """The metadata of a wheel as rattler keeps it (`PypiPackageData`)."""
+    return {
+        "pypi": package.url,
+        "name": package.title,
+        "version": package.version,
+        "sha256": package.sha256,
+        **({"requires_dist": list(package.depends)} if package.depends else {}),
+        **({"requires_python": package.requires_python} if package.requires_python else {}),
+    }
 
 
 def _find_underived(package: LockedPackage) -> dict[str, Any]:

@@ -15,9 +15,23 @@ from heapq import nlargest
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
+from packaging.requirements import InvalidRequirement
+
 from builder.errors import InvalidImageName
-from builder.names.items import Channel, Cuda, Platform, Wish, find_keyword, parse_items, spell, write_item
+from builder.names.items import (
+    Channel,
+    Cuda,
+    Platform,
+    Pypi,
+    Wish,
+    find_keyword,
+    parse_items,
+    spell,
+    write_item,
+    write_requirement,
+)
 from builder.names.match_spec import check_channel, parse_match_spec
+from builder.names.requirement import MATCH_SPEC, canonicalize, merge_requirements
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from storage.oci import REPOSITORY_PART
 
@@ -141,6 +155,8 @@ def parse_specs(
 
 def _parse_typed(text: str, settings: NameSettings) -> list[Wish]:
     """Parse items, or one match spec. Raises InvalidImageName."""
+    if text.lower().startswith(MATCH_SPEC):
+        return [_parse_requirement(text)]
     items = text.lower().split("/")
     if all(REPOSITORY_PART.fullmatch(item) for item in items):
         found = _select(items, settings)
@@ -154,13 +170,20 @@ def _parse_typed(text: str, settings: NameSettings) -> list[Wish]:
         raise InvalidImageName(error.item, error.reason, error.suggestion or spell(text)) from None
 
 
+def _parse_requirement(text: str) -> Pypi:
+    try:
+        return Pypi(canonicalize(text[len(MATCH_SPEC) :]))
+    except InvalidRequirement:
+        raise InvalidImageName(text, f"after {MATCH_SPEC} comes a requirement such as requests>=2 (PEP 508)") from None
+
+
 def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
     """Write the canonical name of `spec`. `parse` turns it back into `spec`, if the tag gives its cut-off date.
 
     A spec that no name of at most 255 characters expresses is named by its handle, for which `parse` needs the stored
     spec.
     """
-    packages = [write_item(item) for item in spec.items]
+    packages = [*map(write_item, spec.items), *map(write_requirement, spec.requirements)]
     platforms = [f"platform.{platform}" for platform in spec.platforms]
     if not spec.single and spec.platforms == _choose_platforms(settings):
         platforms = []
@@ -229,10 +252,13 @@ def _choose_platforms(settings: NameSettings) -> tuple[str, ...]:
 def _make_spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> EnvironmentSpec:
     """Combine wishes into a canonical spec. Errors name `item` if they make no environment."""
     items = merge_items(_filter(asked, PackageItem))
+    requirements = merge_requirements(wish.requirement for wish in _filter(asked, Pypi))
+    if requirements and not items:
+        raise InvalidImageName(item, "packages of PyPI need python in the environment; add the item python")
     if not items:
         raise InvalidImageName(item, "it requests no packages; add one, such as python")
-    if len(items) > MAX_ITEMS:
-        raise InvalidImageName(item, f"it requests {len(items)} packages; at most {MAX_ITEMS} are allowed")
+    if (count := len(items) + len(requirements)) > MAX_ITEMS:
+        raise InvalidImageName(item, f"it requests {count} packages; at most {MAX_ITEMS} are allowed")
     cuda = sorted({wish.version for wish in _filter(asked, Cuda)})
     if len(cuda) > 1:
         raise InvalidImageName(item, f"a machine has one version of CUDA, but the name has {' and '.join(cuda)}")
@@ -245,6 +271,7 @@ def _make_spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> E
         single=len(platforms) == 1,
         virtual_packages=tuple(("__cuda", version) for version in cuda),
         prefix=settings.prefix,
+        requirements=requirements,
     )
 
 

@@ -1,6 +1,6 @@
 """Parses one item of an image name, and writes a package item as one.
 
-numpy  scipy.gt.1.0  python.ge.3.10.lt.3.13  pytorch.build.cuda  bioconda__samtools
+numpy  scipy.gt.1.0  python.ge.3.10.lt.3.13  pytorch.build.cuda  bioconda__samtools  pypi__requests.ge.2
 channel.bioconda  platform.linux-aarch64  cuda.12.4  shell
 """
 
@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from packaging.requirements import InvalidRequirement
+
 from builder.errors import InvalidImageName
 from builder.names.match_spec import is_version, parse_match_spec
+from builder.names.requirement import PYPI, make_requirement, read_constraints, read_name
 from builder.names.spec import Constraint, PackageItem, match_within, merge_items
 from storage.oci import REPOSITORY_PART
 from storage.suggestions import find_near
@@ -116,7 +119,15 @@ class Cuda:
     version: str
 
 
-Wish = PackageItem | Channel | Platform | Cuda
+@dataclass(frozen=True)
+class Pypi:
+    """A package of PyPI."""
+
+    requirement: str
+    """PEP 508, in canonical form."""
+
+
+Wish = PackageItem | Channel | Platform | Cuda | Pypi
 
 
 def parse_items(item: str, shell_packages: Sequence[str]) -> list[Wish]:
@@ -164,11 +175,13 @@ def _parse_platform(item: str, name: str) -> str:
     raise InvalidImageName(item, f"unknown platform; the platforms are {', '.join(IMAGE_PLATFORMS)}", meant)
 
 
-def _parse_packages(item: str) -> tuple[PackageItem, ...]:
+def _parse_packages(item: str) -> Sequence[Wish]:
     """Parse `[channel__]name[.operator.value]...` into one package, plus one for every further build string."""
     parts = item.split(".")
     ends = [*(index for index, part in enumerate(parts) if index and _is_operator(part)), len(parts)]
     channel, name = _split_channel(item, parts[: ends[0]])
+    if channel == PYPI:
+        return [_parse_requirement(item, name, parts, ends)]
     asked = [PackageItem(name, channel)]
     for start, end in pairwise(ends):
         operator, values = parts[start], parts[start + 1 : end]
@@ -181,6 +194,22 @@ def _parse_packages(item: str) -> tuple[PackageItem, ...]:
     return merge_items(asked)
 
 
+def _parse_requirement(item: str, name: str, parts: Sequence[str], ends: Sequence[int]) -> Pypi:
+    constraints = []
+    for start, end in pairwise(ends):
+        operator, values = parts[start], parts[start + 1 : end]
+        if not values:
+            raise InvalidImageName(item, f"operator {operator} has no {_take_operand(operator)}")
+        if operator == BUILD_OPERATOR:
+            raise InvalidImageName(item, "packages of PyPI have no builds; ask for a version")
+        constraints.append(Constraint(OPERATORS[operator], _parse_version(item, values)))
+    try:
+        return Pypi(make_requirement(name, constraints))
+    except InvalidRequirement:
+        versions = ", ".join(each.version for each in constraints)
+        raise InvalidImageName(item, f"{versions or name} is nothing that PyPI can have (PEP 440)") from None
+
+
 def _take_operand(operator: str) -> str:
     return "build string" if operator == BUILD_OPERATOR else "version"
 
@@ -190,8 +219,6 @@ def _split_channel(item: str, parts: Sequence[str]) -> tuple[str | None, str]:
     channel, separator, name = ".".join(parts).rpartition("__")
     if "__" in channel:
         raise InvalidImageName(item, "__ separates a channel from a package, and may occur once")
-    if channel == "pypi":
-        raise InvalidImageName(item, "PyPI packages are not supported yet; conda-forge has most of them", name)
     return (channel if separator else None), name
 
 
@@ -287,6 +314,11 @@ def write_item(item: PackageItem) -> str:
         version = constraint.version.replace("!", "__").replace("+", "--")
         parts += [_WORDS[constraint.operator], version]
     return ".".join(parts + ([BUILD_OPERATOR, item.build.strip("*")] if item.build else []))
+
+
+def write_requirement(requirement: str) -> str:
+    """Write a package of PyPI in the grammar of items, without its extras, marker and URL, which names cannot have."""
+    return write_item(PackageItem(read_name(requirement), PYPI, read_constraints(requirement) or ()))
 
 
 def write_typed(item: PackageItem) -> str:

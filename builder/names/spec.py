@@ -199,6 +199,10 @@ class EnvironmentSpec:
     def match_specs(self) -> list[str]:
         return [item.match_spec() for item in self.items]
 
+    def list_wishes(self) -> list[str]:
+        """All that is asked for, as it is typed on a command line: match specs, and `pypi::requests>=2`."""
+        return [*self.match_specs(), *(f"pypi::{each}" for each in self.requirements)]
+
 
 def _groups_to_json(groups: Iterable[Iterable[Constraint]]) -> list[list[list[str]]]:
     return [[[constraint.operator, constraint.version] for constraint in group] for group in groups]

@@ -310,7 +310,7 @@ class EmbeddedQueue:
     async def _work(self, flight: Flight, row: BuildRow) -> CompletedBuild | BuildFailed:
         job, started = flight.job, time.monotonic()
         flight.is_ours = True
-        bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.match_specs())
+        bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.list_wishes())
         try:
             if (deaths := count_deaths(row)) >= MOST_ATTEMPTS:
                 raise BuildGivenUp(deaths)

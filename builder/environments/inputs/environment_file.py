@@ -25,6 +25,7 @@ from builder.environments.inputs.selectors import read_platforms, read_selector
 from builder.environments.inputs.variables import read_variables
 from builder.errors import InputInvalid, InvalidImageName
 from builder.names.match_spec import parse_match_spec
+from builder.names.requirement import merge_requirements
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from storage.errors import quote
 
@@ -82,6 +83,8 @@ def read_environment_file(
         virtual_packages=variables.virtual_packages,
         prefix=settings.prefix,
         variables=variables.values,
+        requirements=merge_requirements(dependencies.pip.requirements),
+        indexes=dependencies.pip.list_indexes(settings.pypi_indexes),
     )
     return EnvironmentInput(
         InputKind.ENVIRONMENT,
@@ -137,8 +140,6 @@ def read_dependencies(value: Any, path: str, settings: InputSettings, warnings: 
         text = need_text(entry, place).strip()
         found.items.append(read_match_spec(text, place, settings))
         found.written.append(text)
-    if found.pip.requirements and not any(item.name == "pip" for item in found.items):
-        warnings.append(f"{path}: there is a pip part, but pip is not among the packages; add pip")
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from builder.channels.index_policy import PYPI
 from builder.channels.policy import ChannelPolicy
 from builder.locks.lock import Lock
 from builder.names.spec import DEFAULT_PREFIX, EnvironmentSpec
@@ -41,6 +42,8 @@ class ChannelSettings(Protocol):
     def platforms(self) -> tuple[str, ...]: ...
     @property
     def prefix(self) -> str: ...
+    @property
+    def pypi_indexes(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class InputSettings:
     channel_alias: str = "https://conda.anaconda.org"
     needs_name: bool = True
     """Whether an environment file without a name is refused."""
+    pypi_indexes: tuple[str, ...] = (PYPI,)
+    """Asked for PyPI packages after a file's extra indexes."""
     named_channels: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("defaults", ANACONDA),
         ("pkgs/main", ANACONDA[:1]),
@@ -75,6 +80,7 @@ class InputSettings:
             settings.channel_alias,
             needs_name=needs_name,
             local_channels=tuple((url, name) for url, name in named.list_named().items() if url.startswith("file:")),
+            pypi_indexes=settings.pypi_indexes,
         )
 
 
@@ -94,7 +100,8 @@ class EnvironmentInput:
     description: str | None = None
     category: str | None = None
     pip: tuple[str, ...] = ()
-    """Requirements of PyPI packages (PEP 508), in canonical form."""
+    """Requirements of PyPI packages (PEP 508), in canonical form and as they were written; those of a lock are what it
+    has."""
     pip_options: tuple[tuple[str, str], ...] = ()
     """Options with their values, such as `--index-url` and a URL without credentials."""
     extends: str | None = None

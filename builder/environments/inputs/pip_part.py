@@ -33,6 +33,15 @@ class PipPart:
     lines: tuple[str, ...] = ()
     """All of it in canonical form and in order."""
 
+    def list_indexes(self, defaults: tuple[str, ...]) -> tuple[str, ...]:
+        """The indexes in the order in which they are asked, as uv does it; none if the part names none.
+
+        The first that has a name wins, and extra ones come first: so nobody shadows a private name on a public index.
+        """
+        extra = [value for name, value in self.options if name == "--extra-index-url"]
+        main = [value for name, value in self.options if name == "--index-url"]
+        return tuple(dict.fromkeys([*extra, *(main[-1:] or defaults)])) if extra or main else ()
+
 
 def read_pip_part(value: Any, path: str) -> PipPart:
     """Read a list of lines as pip reads them, null being none. Raises InputInvalid."""

@@ -22,6 +22,7 @@ from builder.environments.inputs.pip_part import read_requirement
 from builder.environments.inputs.selectors import read_platforms
 from builder.environments.inputs.variables import CUDA, read_variables
 from builder.errors import InputInvalid
+from builder.names.requirement import merge_requirements
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from storage.errors import quote
 
@@ -265,6 +266,7 @@ def _make(
         virtual_packages=variables.virtual_packages,
         prefix=wanted.settings.prefix,
         variables=variables.values,
+        requirements=merge_requirements(wanted.pip),
     )
     description = take_text_lines(workspace, "description")
     pip = tuple(dict.fromkeys(wanted.pip))

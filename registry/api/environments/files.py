@@ -35,6 +35,7 @@ BUILD_FILES: Mapping[str, str] = {
     "archive/": ARCHIVE,
     "pixi.lock": "pixi.lock",
     "explicit.txt": "explicit.txt",
+    "pylock.toml": "pylock.toml",
     "sbom.spdx.json": "sbom.spdx.json",
     "sbom.cdx.json": "sbom.cdx.json",
     "provenance.json": PROVENANCE,

@@ -16,6 +16,7 @@ FILES = (
     "pixi.lock",
     "explicit.txt",
     "environment.yaml",
+    "pylock.toml",
     "archive.tar.gz",
     "sbom.spdx.json",
     "sbom.cdx.json",

@@ -122,7 +122,7 @@ NAMES = [
     (manifest_path("good.gt."), 400, "NAME_INVALID", r"is not a repository name"),
     (manifest_path("Good"), 400, "NAME_INVALID", r"is not a repository name"),
     ("/v2/conda-store-dynamic/manifests/latest", 404, "MANIFEST_UNKNOWN", r"no packages; did you mean conda-store-"),
-    (manifest_path("pypi__requests"), 404, "MANIFEST_UNKNOWN", r"pypi.*not supported yet"),
+    (manifest_path("pypi__requests"), 404, "MANIFEST_UNKNOWN", r"need python"),
     (manifest_path("cuda.twelve/good"), 404, "MANIFEST_UNKNOWN", r"cuda\.twelve"),
     (manifest_path("platform.linux-65/good"), 404, "MANIFEST_UNKNOWN", r"linux-65"),
     (manifest_path("spec.0123456789ab"), 404, "MANIFEST_UNKNOWN", r"no stored spec"),

@@ -51,6 +51,8 @@ def test_a_whole_file() -> None:
     assert found.lock is None
     assert found.pip == ("Requests>=2",)
     assert found.pip_options == (("--index-url", "https://pypi.example.org/simple"),)
+    assert found.spec.requirements == ("requests>=2",)
+    assert found.spec.indexes == ("https://pypi.example.org/simple",)
     assert found.warnings == ()
     assert found.spec.items == (
         PackageItem("numpy", constraints=(Constraint(">=", "2"),)),
@@ -172,7 +174,6 @@ def test_cuda_is_the_machines() -> None:
             "name: a\ndependencies: []\nplatforms: [linux-64, osx-64, win-64]\n",
             "platforms: environments are made for Linux only; left out: osx-64, win-64",
         ),
-        (dependencies("x", "pip: [y]"), "dependencies: there is a pip part, but pip is not among the packages"),
     ],
 )
 def test_warnings(text: str, warning: str) -> None:
@@ -412,3 +413,15 @@ def test_it_says_which_kind_was_expected() -> None:
     with pytest.raises(InputInvalid, match="it is an environment file; send it as one"):
         read("name: a\ndependencies: []\n", is_lock=True)
     assert read("name: a\ndependencies: []\n", is_lock=False).name == "a"
+
+
+def test_extra_indexes_come_before_the_main_one() -> None:
+    def read_indexes(*options: str) -> tuple[str, ...]:
+        lines = "".join(f"    - {option}\n" for option in options)
+        return read(f"name: a\ndependencies:\n  - python\n  - pip:\n    - x\n{lines}").spec.indexes
+
+    extra, main = "--extra-index-url https://e.org/simple", "--index-url https://m.org/simple"
+    assert read_indexes() == ()
+    assert read_indexes(main, extra) == ("https://e.org/simple", "https://m.org/simple")
+    # a name that the extra one has is never taken from the public one
+    assert read_indexes(extra) == ("https://e.org/simple", "https://pypi.org/simple")

@@ -84,7 +84,7 @@ async def test_what_gets_no_handle(tmp_path: Path) -> None:
         for text, told in (
             ("dependencies: []", "nothing to make an image of"),
             ("dependencies: [tow]", "no package tow"),
-            ("dependencies: [one, {pip: [requests]}]", "not supported yet"),
+            ("dependencies: [one, {pip: [requests]}]", "add python"),
             ("{dependencies: [one], extends: team/base}", "extends: a handle is of a whole specification"),
             ("dependencies: [one=>2]", "is not a match spec"),
             ("{channels: ['file:///elsewhere'], dependencies: [one]}", "file:///elsewhere is not allowed"),

@@ -83,7 +83,7 @@ async def test_what_conda_stores_command_line_asks(tmp_path: Path) -> None:
         assert set(solved) == {"one", "two", "three"}
         for query, told in (
             ("conda=tow", "no package tow"),
-            ("conda=one&pip=requests", "PyPI packages (requests), which are not supported yet"),
+            ("conda=one&pip=requests", "add python"),
             ("conda=one=>2", "is not a match spec"),
             ("channel=file:///elsewhere&conda=one", "channel file:///elsewhere is not allowed"),
             ("condo=one", "there is no such parameter"),
