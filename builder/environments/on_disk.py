@@ -67,14 +67,17 @@ class OnDisk:
             yield
 
     async def _run(self, changed: asyncio.Event) -> None:
+        forced = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await changed.wait()
-            is_change = changed.is_set()
             changed.clear()
+            # on SQLite any change is heard, of which a busy server has some all the time
+            if force := time.monotonic() - forced >= LOOK_SECONDS:
+                forced = time.monotonic()
             try:
-                await self._look(force=not is_change)
+                await self._look(force=force)
             except ConderyError as error:
                 log.warning("environments on disk are not kept up to date", reason=str(error))
             await asyncio.sleep(PAUSE_SECONDS)

@@ -148,3 +148,36 @@ async def test_a_build_says_where_on_disk_it_is_or_why_it_is_not(
             async with asyncio.timeout(60):
                 while await place.named.store.on_disk.find(first.id) is not None:
                     await asyncio.sleep(0.05)
+
+
+async def test_retention_removes_a_directory_once_nothing_runs_from_it_and_never_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.environments.on_disk.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("builder.environments.jobs.LOOK_SECONDS", 0.2)
+    async with serving(tmp_path) as place:
+        link = place.root / "envs/science"
+        directories = []
+        for package in ("one", "two", "one"):
+            build = await place.make("science", package)
+            directories.append(place.root / f"science-{build.id}")
+            await place.until(lambda: link.is_symlink() and link.resolve() == directories[-1])
+        await place.named.store.environments.set_current("team", "science", build.id - 2)
+        await place.until(lambda: link.resolve() == directories[0])
+        running = await asyncio.create_subprocess_exec("sleep", "600", cwd=directories[1])
+        try:
+            # of these the last is kept, and the first is the current one
+            await place.named.store.settings.change({"kept_builds": 1}, "team")
+            async with asyncio.timeout(60):
+                while await place.named.store.upkeep.list_kept(build.environment) != [build.id - 2, build.id]:
+                    await asyncio.sleep(0.05)
+            # looked at several times meanwhile
+            await asyncio.sleep(1)
+            assert [each.is_dir() for each in directories] == [True, True, True]
+        finally:
+            running.kill()
+            await running.wait()
+        await place.until(lambda: not directories[1].exists())
+        assert [each.is_dir() for each in directories] == [True, False, True]
+        assert (link / "share/name").read_text() == "one"
+        assert (link / "conda-meta/frozen").is_file()
