@@ -122,5 +122,5 @@ class Previews:
 
     @staticmethod
     def _key_of(package: LockedPackage, prefix: str, python: PythonLayout | None) -> str:
-        layout = python if package.noarch == "python" else None
-        return FragmentRecipe(package.archive_key, prefix, layout).key
+        layout = python if package.noarch == "python" or package.is_wheel else None
+        return FragmentRecipe(package.archive_key, prefix, layout, wheel=package.is_wheel).key

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.artifacts.artifact import ARCHIVE, make_artifact
+from builder.environments.previews import Previews
 from builder.errors import PackageRefused, PathConflict
 from builder.layers.plan import PackageKind, PlanPackage
 from builder.locks.lock import Lock, LockedPackage
@@ -62,6 +63,9 @@ async def test_an_image_has_python_and_wheels_and_says_who_won(tmp_path: Path) -
         manifest = await manifest_of(service, image)
         blobs = [await service.builder.blobs.content(layer["digest"]) for layer in manifest["layers"]]
         document = await service.builder.catalog.images.find(key)
+        # previews say what is there already, without reading anything; of what loses no path
+        expected_key = Previews._key_of(lock.packages[PLATFORM][-1], lock.spec.prefix, LAYOUT)
+        assert service.builder.data.fragment(expected_key).exists()
     files = read_layers(blobs)
     expected: dict[str, bytes] = {}
     for each in made:

@@ -6,6 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from builder.errors import PackageRefused
 from tests.support.builder.directories import PLATFORM, lock_of, open_directories
 from tests.support.builder.packages import Made, Package
 from tests.support.wheels.making import Member, Wheel
@@ -55,3 +58,15 @@ async def test_a_directory_has_the_files_of_the_image(tmp_path: Path) -> None:
     assert [path.name for path in (prefix / "conda-meta").glob("*.json")] == ["python-3.11.7-0.json"]
     history = (prefix / "conda-meta/history").read_text().splitlines()
     assert [line.rpartition("::")[2] for line in history if line.startswith("+")] == ["python-3.11.7-0"]
+
+
+async def test_a_wheel_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    lying = Wheel(files={"a.py": b"1", "b.py": b"2"}, record={"b.py": f"sha256={'A' * 43},1"})
+    made = lying.write(tmp_path / "wheels")
+    wheel = Made(made.path, replace(made.record, url=made.path.as_uri()))
+    lock = lock_of([PYTHON.conda(tmp_path / "channel"), wheel])
+    async with open_directories(tmp_path) as directories:
+        with pytest.raises(PackageRefused, match=r"'b\.py' has the sha256"):
+            await directories.make("team", "env", "1", lock, PLATFORM)
+    assert not [path for path in (tmp_path / "envs").rglob("*") if path.is_file()]
+    assert len(list((tmp_path / "data/packages").iterdir())) <= 1, "the python at most"
