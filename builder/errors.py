@@ -15,7 +15,7 @@
         │   ├── ChannelUnavailable
         │   ├── ChannelNotAllowed  a channel that the settings do not allow
         │   ├── ChannelRefused     its index is larger, or takes more memory, than allowed
-        │   ├── RequirementRefused a PyPI requirement that no wheel can fulfil here
+        │   ├── RequirementRefused  a PyPI requirement that no wheel can fulfil here
         │   ├── IndexUnavailable   an index of PyPI packages cannot be read
         │   ├── IndexNotAllowed    one that the settings do not allow
         │   └── IndexRefused       one whose answers are larger than allowed, or wrong
