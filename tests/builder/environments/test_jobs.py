@@ -219,17 +219,20 @@ def date_package(channel: Path, version: str, **dates: int) -> None:
 
 async def test_a_scheduled_solve_waits_until_the_channel_has_had_a_package_for_the_cooldown(tmp_path: Path) -> None:
     """By the channel's clock, where it has one: whoever builds a package may write any date into it."""
-    now = int(time.time())
+    built, young, old = (int(time.time() - days * 86_400) * 1000 for days in (1000, 1, 8))
     async with placed(tmp_path) as place:
         await place.named.store.settings.change({"solve_every_hours": 1, "cooldown_days": 7}, "team", "science")
+        date_package(place.channel, "1.0", timestamp=built, indexed_timestamp=old)
         first = await place.make("one")
+        assert first.status == BuildStatus.COMPLETED
         await make_channel(place.channel, [Package("one"), Package("one", version="99"), Package("two")])
-        date_package(place.channel, "99", timestamp=1_600_000_000_000, indexed_timestamp=(now - 86_400) * 1000)
+        date_package(place.channel, "1.0", timestamp=built, indexed_timestamp=old)
+        date_package(place.channel, "99", timestamp=built, indexed_timestamp=young)
         for _ in range(2):
             await place.come_later()
             assert await place.jobs.solve_again() == 0
         assert (await place.find()).last_build == first.id
-        date_package(place.channel, "99", indexed_timestamp=(now - 8 * 86_400) * 1000)
+        date_package(place.channel, "99", indexed_timestamp=old)
         async with asyncio.timeout(60):
             while await place.jobs.solve_again() == 0:
                 await place.come_later()
