@@ -121,13 +121,10 @@ class PypiResolver:
         await self.client.close()
 
     def key(self, spec: EnvironmentSpec) -> str:
-        """What a solve of its requirements depends on beside the spec; empty if there are none.
-
-        Raises IndexNotAllowed.
-        """
+        """What a solve of its requirements depends on beside the spec; empty if there are none."""
         if not spec.requirements:
             return ""
-        return make_key("pypi", [RESOLVER_FORMAT, find_version(), self.policy.list_asked(spec.indexes)])
+        return make_key("pypi", [RESOLVER_FORMAT, find_version(), spec.indexes or self.policy.indexes])
 
     async def add(self, lock: Lock, solve: PypiSolve) -> Lock:
         """The lock with wheels after the conda packages of every platform.
