@@ -20,7 +20,7 @@ from tests.support.pypi.resolving import PYTHON, provide, resolving
 
 REQUIREMENTS = 20
 PROVIDED = 40
-VERSIONS = 10
+VERSIONS = 60
 RUNS = 10
 
 

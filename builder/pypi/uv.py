@@ -7,7 +7,6 @@ import contextlib
 import functools
 import os
 import resource
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,7 +114,6 @@ class Uv:
                 "UV_CONCURRENT_DOWNLOADS": "32",
                 "TOKIO_WORKER_THREADS": "2",
             },
-            start_new_session=True,
         )
         try:
             _limit(process.pid, self.memory)
@@ -149,9 +147,8 @@ async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the process and all that it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
     await process.wait()
 
 
