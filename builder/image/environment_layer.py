@@ -131,7 +131,7 @@ def write_tar(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
 
 def write_history(lock: Lock, platform: str) -> bytes:
     """Write `conda-meta/history`: one revision that adds every package for the requested specs (conda `history.py`)."""
-    packages = [package for package in lock.packages[platform] if not package.is_wheel]
+    packages = lock.packages[platform]
     moment = datetime.datetime.fromtimestamp(find_newest(packages) // 1000, datetime.UTC)
     specs = lock.spec.match_specs()
     lines = [
