@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from builder.build import Builder
 from builder.channels.policy import ChannelPolicy
 from builder.environments.inputs.input import EnvironmentInput
-from builder.environments.wanted import check_pip, write_completed_key
+from builder.environments.wanted import write_completed_key
 from builder.errors import EnvironmentUnusable, StageLimit
 from builder.image.finished import FinishedImage
 from builder.locks.aside import read_lock, work_on, write_lock
@@ -53,7 +53,6 @@ class Handles:
 
     async def make(self, wanted: EnvironmentInput, caller: Caller) -> Handle:
         """Store a lock of what is `wanted`, and name it. Raises BuilderError, TooManyBuilds."""
-        check_pip(wanted.pip if wanted.lock else ())
         if wanted.extends is not None:
             raise EnvironmentUnusable("extends: a handle is of a whole specification; write an environment instead")
         if wanted.lock is None and not (wanted.spec.items or wanted.spec.requirements):

@@ -15,7 +15,7 @@ from builder.environments.difference import Difference, compare
 from builder.environments.handles import taking_turn
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
-from builder.environments.wanted import Wanted, check_pip
+from builder.environments.wanted import Wanted
 from builder.layers.fragment import FragmentRecipe
 from builder.locks.aside import read_lock, work_on
 from builder.locks.lock import Lock, LockedPackage
@@ -66,7 +66,6 @@ class Previews:
 
     async def solve(self, namespace: str, name: str, wanted: EnvironmentInput, caller: Caller) -> Lock:
         """The lock that a build would have. An empty namespace has only the server's rules, and no credentials."""
-        check_pip(wanted.pip if wanted.lock else ())
         async with taking_turn(self.builder, self.queue, caller):
             return await self._solve(namespace, name, wanted)
 

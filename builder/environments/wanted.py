@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +14,7 @@ from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import read_input_aside
 from builder.environments.request import BuildRequest
 from builder.environments.settings import SettingsFound, SettingsOfEnvironments
-from builder.errors import EnvironmentUnusable, PolicyRefusal, TooManyBuilds
+from builder.errors import PolicyRefusal, TooManyBuilds
 from builder.names.requirement import merge_requirements
 from builder.names.spec import EnvironmentSpec
 from builder.work.pool import WorkerPool
@@ -24,15 +23,6 @@ from storage.environments.parts import EnvironmentStore
 from storage.environments.usage import count_unfinished
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.events.outbox import Record
-
-
-def check_pip(pip: Sequence[str]) -> None:
-    """Raises EnvironmentUnusable for packages of a lock that cannot be built yet."""
-    if pip:
-        raise EnvironmentUnusable(
-            f"the lock has PyPI packages ({', '.join(pip[:3])}{', ...' if len(pip) > 3 else ''}), "
-            "which are not read from locks yet; send the environment file that it was made of"
-        )
 
 
 def write_completed_key(lock_key: str, base: str = "") -> str:

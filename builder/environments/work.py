@@ -26,7 +26,7 @@ from builder.environments.repetition import Repetitions
 from builder.environments.request import BuildRequest
 from builder.environments.transfer.origin import Origin
 from builder.environments.transfer.remaking import compare, find_lock
-from builder.environments.wanted import Wanted, check_pip, write_completed_key
+from builder.environments.wanted import Wanted, write_completed_key
 from builder.errors import BuildCanceled, BuildFailed, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.aside import read_lock, write_lock
@@ -166,7 +166,6 @@ class EnvironmentWork:
         request = await self._find_request(build)
         if build.cause is Cause.IMPORT and request.origin is not None:
             return await self._remake(job, build, Origin.from_json(request.origin), progress)
-        check_pip(request.pip if request.lock_key else ())
         # the credentials of now: they may have changed since it was asked for
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         lock_key = await self._complete(request.lock_key, spec.base, build, progress) if request.lock_key else None

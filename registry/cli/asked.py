@@ -32,11 +32,6 @@ def read_asked(specs: Sequence[str], settings: BuilderSettings) -> Asked:
     if file is None:
         return Asked(image_name.parse_specs(specs, settings))
     wanted = read_environment(read_file(file), file, settings)
-    if wanted.lock is not None and wanted.pip:
-        raise UsageError(
-            f"{file}: the lock has PyPI packages ({', '.join(wanted.pip[:3])}), which are not read from locks yet; "
-            "send the environment file that it was made of"
-        )
     if wanted.extends:
         raise UsageError(f"{file}: it extends {wanted.extends}, which `condery env create {file}` does")
     for warning in wanted.warnings:

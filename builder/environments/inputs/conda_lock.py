@@ -17,7 +17,7 @@ from builder.environments.inputs.fields import (
 )
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
 from builder.environments.inputs.locked import MOST_PACKAGES, Facts, LockReader, choose_built, drop_credentials
-from builder.environments.inputs.pip_part import read_requirement
+from builder.environments.inputs.locked_wheel import WheelFacts
 from builder.environments.inputs.selectors import read_platforms
 from builder.errors import InputInvalid
 from storage.errors import quote
@@ -55,14 +55,13 @@ def read_conda_lock(document: Mapping[str, Any], settings: InputSettings) -> Env
     reader = LockReader(settings, warnings)
     for platform in platforms:
         reader.begin(platform)
-    pip = _read_packages(document, metadata["platforms"], platforms, reader, warnings)
+    _read_packages(document, metadata["platforms"], platforms, reader, warnings)
     lock = reader.finish(channels)
     return EnvironmentInput(
         InputKind.CONDA_LOCK,
         {"lockfile": drop_credentials(document)},
         lock.spec,
         lock,
-        pip=pip,
         warnings=tuple(warnings),
     )
 
@@ -103,9 +102,8 @@ def _read_packages(
     platforms: tuple[str, ...],
     reader: LockReader,
     warnings: list[str],
-) -> tuple[str, ...]:
-    """Add conda's packages to `reader`; return the requirements of the others. Raises InputInvalid."""
-    pip: dict[str, None] = {}
+) -> None:
+    """Add the packages to `reader`. Raises InputInvalid."""
     left_out: set[str] = set()
     for index, entry in enumerate(need_list(need(document, "package"), "package", MOST_PACKAGES)):
         path = f"package[{index}]"
@@ -119,14 +117,13 @@ def _read_packages(
         if category not in _BUILT:
             left_out.add(category)
         elif platform in platforms:
-            _read_package(entry, platform, path, reader, pip)
+            _read_package(entry, platform, path, reader)
     if left_out:
         shown = ", ".join(quote(each, 40) for each in sorted(left_out)[:10])
         warnings.append(f"package: the categories {shown} are left out; main and dev are built")
-    return tuple(pip)
 
 
-def _read_package(entry: Mapping[str, Any], platform: str, path: str, reader: LockReader, pip: dict[str, None]) -> None:
+def _read_package(entry: Mapping[str, Any], platform: str, path: str, reader: LockReader) -> None:
     name = need_text(need(entry, "name", path), f"{path}.name")
     version = need_text(need(entry, "version", path), f"{path}.version")
     manager = need(entry, "manager", path)
@@ -135,7 +132,8 @@ def _read_package(entry: Mapping[str, Any], platform: str, path: str, reader: Lo
     if entry.get("source") is not None:
         refuse_others(need_mapping(entry["source"], f"{path}.source"), _SOURCE, f"{path}.source")
     if manager == "pip":
-        pip[read_requirement(f"{name}=={version}", path)] = None
+        wheel = WheelFacts(sha256=hashes.get("sha256"), name=name, version=version)
+        reader.add_wheel(platform, need(entry, "url", path), wheel, path)
         return
     if manager != "conda":
         raise InputInvalid(f"{path}.manager", f"it is {quote(str(manager))}; it must be conda or pip")

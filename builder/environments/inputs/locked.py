@@ -15,9 +15,10 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from builder.channels.channel import check_form, strip_credentials
 from builder.environments.inputs.input import InputSettings
+from builder.environments.inputs.locked_wheel import WheelFacts, read_wheel
 from builder.errors import InputInvalid
 from builder.locks.grammar import BUILD, FILE_NAME, LARGEST, LONGEST, NAME, VERSION, is_site_packages
-from builder.locks.lock import Lock, LockedPackage, order_by_dependency
+from builder.locks.lock import Lock, LockedPackage, list_conda, list_wheels, order_by_dependency
 from builder.names.match_spec import has_large_number
 from builder.names.spec import EnvironmentSpec
 from storage.errors import quote
@@ -266,15 +267,18 @@ class LockReader:
         self._count = 0
         self._hidden: set[str] = set()
 
+    def _count_one(self) -> None:
+        self._count += 1
+        if self._count > MOST_PACKAGES:
+            raise InputInvalid("", f"it has more than {MOST_PACKAGES} packages")
+
     def begin(self, platform: str) -> None:
         """The lock has this platform, perhaps with no package."""
         self._packages.setdefault(platform, {})
 
     def add(self, platform: str, url: Any, facts: Facts, path: str) -> None:
         """Add a package. Raises InputInvalid, also for a second one of the same name."""
-        self._count += 1
-        if self._count > MOST_PACKAGES:
-            raise InputInvalid("", f"it has more than {MOST_PACKAGES} packages")
+        self._count_one()
         address = read_address(url, path, self.settings)
         if address.had_credentials and address.channel not in self._hidden:
             self._hidden.add(address.channel)
@@ -282,7 +286,14 @@ class LockReader:
                 f"{path}: addresses of the channel {address.channel} have credentials, which are left out; store them "
                 "for the namespace: condery credential set"
             )
-        package = read_package(address, facts, platform, path)
+        self._keep(read_package(address, facts, platform, path), platform, path)
+
+    def add_wheel(self, platform: str, url: Any, facts: WheelFacts, path: str) -> None:
+        """Add a PyPI package. Raises InputInvalid, also for a second one of the same name."""
+        self._count_one()
+        self._keep(read_wheel(url, facts, platform, path, self.settings), platform, path)
+
+    def _keep(self, package: LockedPackage, platform: str, path: str) -> None:
         known = self._packages.setdefault(platform, {})
         if other := known.get(package.name):
             if (other.url, other.archive_key) == (package.url, package.archive_key):
@@ -299,10 +310,12 @@ class LockReader:
         """Make the lock. `channels` are those that the file lists, in order; only those in use are kept."""
         packages = {
             # an explicit list says nothing of dependencies, but is in their order (CEP 23)
-            platform: order_by_dependency(each.values()) if _has_depends(each.values()) else tuple(each.values())
+            platform: order_by_dependency(each.values())
+            if _has_depends(each.values())
+            else (*list_conda(each.values()), *list_wheels(each.values()))
             for platform, each in sorted(self._packages.items())
         }
-        used = dict.fromkeys(package.channel for each in packages.values() for package in each)
+        used = dict.fromkeys(package.channel for each in packages.values() for package in list_conda(each))
         listed = [channel for channel in dict.fromkeys(channels) if channel in used]
         spec = EnvironmentSpec(
             items=(),

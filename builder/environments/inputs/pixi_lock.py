@@ -21,7 +21,7 @@ from builder.environments.inputs.locked import (
     drop_credentials,
     find_local_channel,
 )
-from builder.environments.inputs.pip_part import read_requirement
+from builder.environments.inputs.locked_wheel import WheelFacts
 from builder.environments.inputs.selectors import choose_platforms
 from builder.errors import InputInvalid
 from storage.errors import quote
@@ -43,22 +43,21 @@ def read_pixi_lock(document: Mapping[str, Any], settings: InputSettings) -> Envi
     warnings: list[str] = []
     reader = LockReader(settings, warnings)
     read = _read_environments if version >= _WITH_ENVIRONMENTS else _read_old
-    channels, pip = read(document, settings, reader, warnings)
+    channels = read(document, settings, reader, warnings)
     lock = reader.finish(channels)
     return EnvironmentInput(
         InputKind.PIXI_LOCK,
         {"lockfile": drop_credentials(document)},
         lock.spec,
         lock,
-        pip=tuple(dict.fromkeys(pip)),
         warnings=tuple(warnings),
     )
 
 
 def _read_environments(
     document: Mapping[str, Any], settings: InputSettings, reader: LockReader, warnings: list[str]
-) -> tuple[list[str], list[str]]:
-    """Add the packages of the environment; return its channels and its requirements of PyPI packages."""
+) -> list[str]:
+    """Add the packages of the environment; return its channels."""
     environments = need_mapping(need(document, "environments"), "environments")
     if DEFAULT not in environments:
         known = ", ".join(quote(name, 40) for name in list(environments)[:10])
@@ -71,15 +70,14 @@ def _read_environments(
     by_platform = need_mapping(need(environment, "packages", path), f"{path}.packages")
     keys = _name_platforms(document, by_platform, f"{path}.packages")
     entries = _index_packages(document)
-    pip: list[str] = []
     for platform in choose_built(
         choose_platforms(list(keys), f"{path}.packages", warnings), settings, f"{path}.packages", warnings
     ):
         reader.begin(platform)
         place = join(f"{path}.packages", keys[platform])
         for index, entry in enumerate(need_list(by_platform[keys[platform]], place, MOST_PACKAGES)):
-            _read_entry(entry, f"{place}[{index}]", platform, entries, reader, pip)
-    return _read_channels(environment, path, settings), pip
+            _read_entry(entry, f"{place}[{index}]", platform, entries, reader)
+    return _read_channels(environment, path, settings)
 
 
 def _name_platforms(document: Mapping[str, Any], by_platform: Mapping[str, Any], path: str) -> dict[str, str]:
@@ -132,7 +130,6 @@ def _read_entry(
     platform: str,
     known: Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]],
     reader: LockReader,
-    pip: list[str],
 ) -> None:
     kind, address = _identify(need_mapping(entry, path), path)
     url = _find_url(address, reader.settings)
@@ -145,9 +142,7 @@ def _read_entry(
         raise InputInvalid(path, f"{quote(address)} is not among packages")
     place, package = known[kind, address]
     if kind == "pypi":
-        name = need_text(need(package, "name", place), f"{place}.name")
-        version = package.get("version")
-        pip.append(read_requirement(f"{name}=={need_text(version, f'{place}.version')}" if version else name, place))
+        reader.add_wheel(platform, address, _gather_wheel(package, package.get("sha256")), place)
         return
     reader.add(platform, url, _gather(package), place)
 
@@ -175,6 +170,10 @@ def _gather(package: Mapping[str, Any]) -> Facts:
     )
 
 
+def _gather_wheel(package: Mapping[str, Any], sha256: Any) -> WheelFacts:
+    return WheelFacts(sha256, package.get("size"), package.get("name"), package.get("version"))
+
+
 def _read_channels(environment: Mapping[str, Any], path: str, settings: InputSettings) -> list[str]:
     entries = need_list(environment.get("channels") or [], f"{path}.channels", _MOST)
     channels: list[str] = []
@@ -187,7 +186,7 @@ def _read_channels(environment: Mapping[str, Any], path: str, settings: InputSet
 
 def _read_old(
     document: Mapping[str, Any], settings: InputSettings, reader: LockReader, warnings: list[str]
-) -> tuple[list[str], list[str]]:
+) -> list[str]:
     """Likewise of versions 2 to 4."""
     metadata = need_mapping(need(document, "metadata"), "metadata")
     named = need_list(need(metadata, "platforms", "metadata"), "metadata.platforms", _MOST)
@@ -197,20 +196,18 @@ def _read_old(
     )
     for platform in platforms:
         reader.begin(platform)
-    pip: list[str] = []
     for path, entry in _list_old(document):
         platform = need_text(need(entry, "platform", path), f"{path}.platform")
         if platform not in platforms:
             continue
-        name = need_text(need(entry, "name", path), f"{path}.name")
-        if entry.get("manager") in ("pip", "pypi"):
-            pip.append(read_requirement(f"{name}=={need_text(need(entry, 'version', path), f'{path}.version')}", path))
-            continue
         hashes = need_mapping(need(entry, "hash", path), f"{path}.hash")
+        if entry.get("manager") in ("pip", "pypi"):
+            reader.add_wheel(platform, need(entry, "url", path), _gather_wheel(entry, hashes.get("sha256")), path)
+            continue
         # its subdir was the environment's, also for noarch packages
         flat = {**entry, "subdir": None, "depends": entry.get("dependencies"), **hashes}
         reader.add(platform, need(entry, "url", path), _gather(flat), path)
-    return _read_channels(metadata, "metadata", settings), pip
+    return _read_channels(metadata, "metadata", settings)
 
 
 def _list_old(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -139,12 +139,18 @@ def test_pip_and_categories() -> None:
         entry("a"),
         entry("b", category="dev"),
         entry("c", category="docs"),
-        entry("Some-Thing", manager="pip", url="https://files.example.org/x.whl", hash={"sha256": "b" * 64}),
+        entry(
+            "Some-Thing",
+            manager="pip",
+            url="https://files.pythonhosted.org/ab/some_thing-1.0-py3-none-any.whl",
+            hash={"sha256": "b" * 64},
+        ),
     )
     found = read(value)
     assert found.lock
-    assert [p.name for p in found.lock.packages["linux-64"]] == ["a", "b"]
-    assert found.pip == ("Some-Thing==1.0",)
+    assert [p.name for p in found.lock.packages["linux-64"]] == ["a", "b", "pypi:some-thing"]
+    assert found.lock.packages["linux-64"][2].channel == "https://pypi.org/simple"
+    assert "https://pypi.org/simple" not in found.lock.spec.channels
     assert found.warnings == ("package: the categories 'docs' are left out; main and dev are built",)
 
 

@@ -50,21 +50,26 @@ def test_what_condery_writes() -> None:
         assert read_back == kept
 
 
+FLASK = "https://files.example.org/flask-3.0-py3-none-any.whl"
+
+
 def test_version_5() -> None:
     packages = [
         {"kind": "conda", "name": "a", "version": "1.0", "build": "h0_3", "url": A, "md5": MD5, "size": 5},
-        {"kind": "pypi", "name": "Flask", "version": "3.0", "url": "https://files.example.org/flask.whl"},
+        {"kind": "pypi", "name": "Flask", "version": "3.0", "url": FLASK, "sha256": SHA256},
     ]
     value = document(version=5) | {"packages": packages}
     value["environments"]["default"]["packages"]["linux-64"] = [
         {"conda": A},
-        {"pypi": "https://files.example.org/flask.whl"},
+        {"pypi": FLASK},
     ]
     found = read(value)
     assert found.lock
-    (only,) = found.lock.packages["linux-64"]
-    assert (only.md5, only.size, only.sha256) == (MD5, 5, None)
-    assert found.pip == ("Flask==3.0",)
+    conda, wheel = found.lock.packages["linux-64"]
+    assert (conda.md5, conda.size, conda.sha256) == (MD5, 5, None)
+    assert (wheel.name, wheel.version, wheel.build) == ("pypi:flask", "3.0", "py3-none-any")
+    # no index of the server's is there, so the host itself has to be allowed
+    assert (wheel.url, wheel.sha256, wheel.channel) == (FLASK, SHA256, "https://files.example.org")
 
 
 def test_version_3() -> None:
