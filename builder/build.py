@@ -33,13 +33,14 @@ from builder.layers.assembly import Layers
 from builder.layers.plan import PLAN_FORMAT
 from builder.layers.popularity import Popularity
 from builder.locks.aside import read_lock, write_lock
-from builder.locks.lock import Lock, LockedPackage, order_by_dependency
+from builder.locks.lock import Lock, LockedPackage, has_wheels, order_by_dependency
 from builder.names.spec import EnvironmentSpec
 from builder.platform_build import PlatformBuild
 from builder.policy.admission import Admission
 from builder.policy.policy import NO_POLICY, Policy, check_lock
 from builder.progress import Event, Progress, show_nothing
-from builder.pypi.resolver import PypiResolver, PypiSolve
+from builder.pypi.platform import check_wheels
+from builder.pypi.resolver import DEFAULT_GLIBC, PypiResolver, PypiSolve
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.own import OwnSolvers
@@ -316,7 +317,8 @@ class Builder:
 
         The policy is asked about the result. Without this, a lock must not be built: it may call an archive something
         else than it is, and rules judge packages by their names, licences and age. Its packages have their owner, if
-        any. Raises ChannelNotAllowed, DownloadFailed, PackageRefused, PolicyRefusal.
+        any. Raises ChannelNotAllowed, DownloadFailed, IndexNotAllowed, PackageRefused, RequirementRefused,
+        PolicyRefusal.
         """
         await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
@@ -328,6 +330,10 @@ class Builder:
                 for platform, packages in lock.packages.items()
             },
         )
+        if has_wheels(completed):
+            glibc = await self._find_glibc(lock.spec)
+            for platform, packages in completed.packages.items():
+                check_wheels(platform, packages, glibc.get(platform) or DEFAULT_GLIBC)
         await (self.admission.of(place.namespace) if place else self.admission).check_lock(completed)
         return completed
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
 
-from builder.errors import RequirementRefused
-from builder.locks.lock import LockedPackage
+from builder.errors import PackageRefused, RequirementRefused
+from builder.locks.lock import LockedPackage, list_wheels
 
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 _TARGETS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -65,6 +67,29 @@ class WheelPlatform:
             if minor in _LEGACY:
                 yield f"{_LEGACY[minor]}_{machine}"
         yield f"linux_{machine}"
+
+
+def check_wheels(platform: str, packages: Sequence[LockedPackage], glibc: str) -> None:
+    """Check that the wheels of a lock that somebody sent run in its environment: what uv chooses does.
+
+    Raises PackageRefused, and RequirementRefused as `WheelPlatform.of` does.
+    """
+    wheels = list_wheels(packages)
+    if not wheels:
+        return
+    target = WheelPlatform.of(platform, packages, glibc, wheels[0].title)
+    for wheel in wheels:
+        tags = parse_wheel_filename(wheel.file_name)[3]
+        if target.ranks.keys().isdisjoint(tags):
+            raise PackageRefused(
+                wheel.file_name,
+                f"it does not run with python {target.python} on {platform} with glibc 2.{target.glibc}, which the "
+                "environment has",
+            )
+        if wheel.requires_python and target.python not in SpecifierSet(wheel.requires_python, prereleases=True):
+            raise PackageRefused(
+                wheel.file_name, f"it requires python {wheel.requires_python}, and the environment has {target.python}"
+            )
 
 
 def _find_version(python: LockedPackage, packages: Sequence[LockedPackage], wanted: str) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import tomllib
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rattler
@@ -20,10 +19,10 @@ from builder.errors import FormatUnsuitable
 from builder.layers.plan import PackageKind, PlanPackage, plan
 from builder.layers.popularity import Popularity
 from builder.locks.formats import write_conda_lock, write_environment_file, write_explicit
-from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, Lock
 from builder.locks.pixi_lock import write_pixi_lock
 from builder.locks.pylock import write_pylock
-from tests.support.builder.locks import LOCK, SPEC
+from tests.support.builder.locks import ASKED, INDEX, LOCK, MIXED, WHEELS, wheel
 
 with warnings.catch_warnings():
     # conda-lock and its own copy of conda use what is deprecated when they are imported
@@ -31,49 +30,6 @@ with warnings.catch_warnings():
     from conda_lock.lockfile import parse_conda_lock_file
     from conda_lock.lockfile.v1.models import Lockfile
 
-INDEX = "https://pypi.org/simple"
-FILES = "https://files.pythonhosted.org/packages/ab/cd"
-
-
-def wheel(name: str, version: str, tags: str, *depends: str, **fields: Any) -> LockedPackage:
-    file_name = f"{name.replace('-', '_')}-{version}-{tags}.whl"
-    values: dict[str, Any] = {
-        "channel": INDEX,
-        "url": f"{FILES}/{file_name}",
-        "size": 12_345,
-        "timestamp": 1_700_000_000_000,
-        "requires_python": ">=3.9",
-    }
-    return LockedPackage(
-        name=f"{WHEEL_PREFIX}{name}",
-        version=version,
-        build=tags,
-        build_number=0,
-        subdir="noarch",
-        file_name=file_name,
-        sha256=f"{len(name):064x}",
-        md5=None,
-        depends=depends,
-        **values | fields,
-    )
-
-
-WHEELS = (
-    wheel(
-        "charset-normalizer", "3.4.0", "cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64", requires_python=None
-    ),
-    wheel(
-        "requests",
-        "2.32.3",
-        "py3-none-any",
-        "charset-normalizer<4,>=2",
-        "PySocks!=1.5.7,>=1.5.6; extra == 'socks'",
-        "tomli; python_version < '3.11'",
-        license="Apache-2.0",
-    ),
-)
-ASKED = dataclasses.replace(SPEC, requirements=("requests>=2",))
-MIXED = Lock(ASKED, {"linux-64": (*LOCK.packages["linux-64"], *WHEELS)})
 CONDA = LOCK.packages["linux-64"]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from packaging.tags import Tag
 
-from builder.errors import RequirementRefused
+from builder.errors import PackageRefused, RequirementRefused
 from builder.pypi.page import JSON, read_page
-from builder.pypi.platform import WheelPlatform
-from tests.support.builder.locks import package
+from builder.pypi.platform import WheelPlatform, check_wheels
+from tests.support.builder.locks import package, wheel
 
 PYTHON = package("python", "3.12.3", "h1_0_cpython")
 
@@ -36,6 +36,26 @@ def test_platforms_and_machines_without_wheels() -> None:
         WheelPlatform.of("linux-ppc64le", [PYTHON], "2.28", "app")
     with pytest.raises(RequirementRefused, match="take a newer base image"):
         WheelPlatform.of("linux-64", [PYTHON], "2.12", "app")
+
+
+def test_wheels_of_a_sent_lock_have_to_run_in_its_environment() -> None:
+    fits = [
+        wheel("a", "1", "py3-none-any"),
+        wheel("b", "1", "cp312-cp312-manylinux_2_17_x86_64"),
+        wheel("c", "1", "cp38-abi3-manylinux2014_x86_64", requires_python=None),
+    ]
+    check_wheels("linux-64", [PYTHON, *fits], "2.28")
+    check_wheels("linux-ppc64le", [package("tzdata")], "2.28")
+    for tags, fields, told in (
+        ("cp311-cp311-manylinux_2_17_x86_64", {}, "does not run with python 3.12.3 on linux-64"),
+        ("cp312-cp312-manylinux_2_34_x86_64", {}, "with glibc 2.28"),
+        ("py2-none-any", {}, "does not run"),
+        ("py3-none-any", {"requires_python": ">=3.13"}, "requires python >=3.13"),
+    ):
+        with pytest.raises(PackageRefused, match=told):
+            check_wheels("linux-64", [PYTHON, *fits, wheel("d", "1", tags, **fields)], "2.28")
+    with pytest.raises(RequirementRefused, match="no python in the environment"):
+        check_wheels("linux-64", fits, "2.28")
 
 
 def test_html_says_what_json_does() -> None:

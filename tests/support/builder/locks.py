@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 
 CHANNEL = "https://conda.example.org/conda-forge"
@@ -54,3 +55,47 @@ LOCK = Lock(
         )
     },
 )
+
+INDEX = "https://pypi.org/simple"
+FILES = "https://files.pythonhosted.org/packages/ab/cd"
+
+
+def wheel(name: str, version: str, tags: str, *depends: str, **fields: Any) -> LockedPackage:
+    file_name = f"{name.replace('-', '_')}-{version}-{tags}.whl"
+    values: dict[str, Any] = {
+        "channel": INDEX,
+        "url": f"{FILES}/{file_name}",
+        "size": 12_345,
+        "timestamp": 1_700_000_000_000,
+        "requires_python": ">=3.9",
+    }
+    return LockedPackage(
+        name=f"{WHEEL_PREFIX}{name}",
+        version=version,
+        build=tags,
+        build_number=0,
+        subdir="noarch",
+        file_name=file_name,
+        sha256=f"{len(name):064x}",
+        md5=None,
+        depends=depends,
+        **values | fields,
+    )
+
+
+WHEELS = (
+    wheel(
+        "charset-normalizer", "3.4.0", "cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64", requires_python=None
+    ),
+    wheel(
+        "requests",
+        "2.32.3",
+        "py3-none-any",
+        "charset-normalizer<4,>=2",
+        "PySocks!=1.5.7,>=1.5.6; extra == 'socks'",
+        "tomli; python_version < '3.11'",
+        license="Apache-2.0",
+    ),
+)
+ASKED = dataclasses.replace(SPEC, requirements=("requests>=2",))
+MIXED = Lock(ASKED, {"linux-64": (*LOCK.packages["linux-64"], *WHEELS)})

@@ -16,7 +16,7 @@ from builder.environments.inputs.pixi_lock import read_pixi_lock
 from builder.errors import IndexNotAllowed, InputInvalid
 from builder.locks.formats import write_conda_lock
 from builder.locks.pixi_lock import write_pixi_lock
-from tests.builder.locks.test_wheels import MIXED, WHEELS
+from tests.support.builder.locks import MIXED, WHEELS
 
 SHA256 = "a" * 64
 FILE = "https://files.pythonhosted.org/packages/ab/requests-2.32.3-py3-none-any.whl"
