@@ -4,7 +4,7 @@ A channel chooses where its packages are, a registry chooses the hosts of its re
 owner of a name chooses its addresses, which may differ at every look-up. So a name is looked up once per connection,
 the result is checked, and the connection goes to exactly that address.
 
-    aiohttp     GuardedResolver: downloads, mirrors, webhooks
+    aiohttp     builder.network.connector: downloads, mirrors, webhooks
     requests    builder.remote.guarded_adapter: base images, pushes
     rattler     builder.network.guarding_proxy: repodata
 
@@ -17,11 +17,6 @@ import ipaddress
 import socket
 from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-from builder.network.look_ups import ThreadsResolver
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -145,32 +140,3 @@ class AddressGuard:
             self.look_up(host, port)
         except OSError:
             return
-
-
-class GuardedResolver(AbstractResolver):
-    """Looks names up with `resolver`, and returns only what the guard admits."""
-
-    def __init__(self, guard: AddressGuard, resolver: AbstractResolver) -> None:
-        self._guard = guard
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Resolve a host. Raises InternalAddress."""
-        found = await self._resolver.resolve(host, port, family)
-        self._guard.check(host, port, [each["host"] for each in found])
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def make_connector(
-    guard: AddressGuard, resolver: AbstractResolver | None = None, *, limit: int = 0
-) -> aiohttp.TCPConnector:
-    """Make aiohttp's connector, which connects only to checked addresses.
-
-    For hosts that are addresses, use `check_host`.
-    """
-    return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or ThreadsResolver()), limit=limit)

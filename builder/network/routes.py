@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, make_connector
+from builder.network.addresses import AddressGuard
+from builder.network.connector import make_connector
 from builder.network.look_ups import LookUps
 from builder.network.outer_proxy import find_outer_proxy
 

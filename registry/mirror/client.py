@@ -16,7 +16,8 @@ from aiohttp.abc import AbstractResolver
 from cachetools import TLRUCache
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, InternalAddress, make_connector
+from builder.network.addresses import AddressGuard, InternalAddress
+from builder.network.connector import make_connector
 from builder.remote.logins import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror import tokens

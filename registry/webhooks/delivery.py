@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
-from builder.network.addresses import AddressGuard, make_connector, split_endpoint
+from builder.network.addresses import AddressGuard, split_endpoint
+from builder.network.connector import make_connector
 from registry.webhooks.events import MEDIA_TYPE, envelope
 from registry.webhooks.signing import sign
 from registry.webhooks.webhook import Webhook

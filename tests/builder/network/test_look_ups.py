@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from builder.network.addresses import AddressGuard, make_connector
+from builder.network.addresses import AddressGuard
+from builder.network.connector import make_connector
 from builder.network.guarding_proxy import GuardingProxy
 from builder.network.look_ups import LookUps, ThreadsResolver
 from builder.network.outer_proxy import find_outer_proxy

@@ -9,7 +9,8 @@ from aiohttp import ThreadedResolver
 from pydantic import ValidationError
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
+from builder.network.addresses import AddressGuard, InternalAddress, is_public
+from builder.network.connector import GuardedResolver
 from registry.answers import answer_of
 from registry.http.references import parse_path
 from registry.mirror import errors
