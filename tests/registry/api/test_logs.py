@@ -226,7 +226,9 @@ async def test_events_are_documents_and_no_mere_lines(site: Site, builder: Build
     assert {*documents[0]} == {"at", "kind", "text", "data"}
 
 
-async def test_no_proxy_keeps_or_collects_it(site: Site, builder: Builder) -> None:
+async def test_no_proxy_keeps_or_collects_it(site: Site, builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # that somebody has hung up is noticed when something is sent
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.1)
     await builder.do("lines", 1, 1)
     for path in ("/test/7/logs", "/test/7/logs?follow=1", "/test/7/events"):
         async with site.request("GET", path) as response:
@@ -268,7 +270,10 @@ async def test_a_stream_ends_when_the_server_stops_and_the_client_may_ask_again(
     assert [event.kind for event in events] == ["line", "line", "line"]
 
 
-async def test_one_sender_follows_only_so_many(tmp_path: Path, database_url: str, builder: Builder) -> None:
+async def test_one_sender_follows_only_so_many(
+    tmp_path: Path, database_url: str, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.1)
     await builder.do("lines", 1, 1)
     async with (
         open_site(tmp_path, database_url, HttpSettings(streams_per_sender=3)) as site,

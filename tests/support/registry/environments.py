@@ -27,7 +27,7 @@ from builder.environments.watching.settings import WatchSettings
 from builder.settings import BuilderSettings
 from registry.app import create_app
 from registry.http.settings import HttpSettings
-from registry.parts import PARTS, Parts
+from registry.parts import PARTS, STOPPING, Parts
 from registry.settings.model import Settings
 from registry.webhooks.settings import WebhookSettings
 from storage.settings import StorageSettings
@@ -37,6 +37,7 @@ from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.people import PASSWORD, basic, bearer
 from tests.support.servers.channel_server import ChannelServer
+from tests.support.storage.stores import seed_data
 
 BY = Actor.operator()
 NOBODY: Mapping[str, str] = {}
@@ -173,6 +174,8 @@ async def _open(
         storage=StorageSettings(data_directory=directory / "data", database=database),
         upkeep=UpkeepSettings(read_only=read_only),
     )
+    if database is None:
+        seed_data(directory / "data")
     app = create_app(settings)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -185,6 +188,8 @@ async def _open(
             place = Place(client, f"http://{host}:{port}", parts, channel, NOBODY)
             yield place.by(next(iter(people), None))
     finally:
+        # as a server does it when it is told to stop; streams would go on otherwise
+        app[STOPPING].set()
         await runner.cleanup()
 
 

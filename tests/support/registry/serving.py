@@ -321,4 +321,6 @@ async def listening(app: web.Application, settings: HttpSettings) -> AsyncIterat
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield runner
     finally:
+        # as a server does it when it is told to stop; streams would go on otherwise
+        app[STOPPING].set()
         await runner.cleanup()

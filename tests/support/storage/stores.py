@@ -101,6 +101,12 @@ def new_sqlite(path: Path) -> str:
     return sqlite_url(path)
 
 
+def seed_data(directory: Path) -> None:
+    """Give a new data directory a database in its newest form, so that a server need not make it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new_sqlite(directory / "condery.sqlite")
+
+
 @functools.cache
 def _empty_sqlite() -> Path:
     directory = Path(tempfile.mkdtemp())
