@@ -8,9 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from registry.peers.cors import ORIGIN
 from registry.peers.networks import is_loopback, network
 from storage.section import Section, Size
+
+ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+"""As browsers send it: scheme, host and any non-default port, in lower case, without a path."""
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Browsers leave these out."""

@@ -7,13 +7,9 @@ the name of who is signed in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from aiohttp import web
-
-ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-"""As browsers send it: scheme, host and any non-default port, in lower case, without a path."""
 
 READ = ("GET", "HEAD")
 USED = (*READ, "POST", "PUT", "DELETE")

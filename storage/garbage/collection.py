@@ -57,6 +57,7 @@ from storage.garbage.rules import (
     lock_needed,
 )
 from storage.quotas.limits import Retention
+from storage.quotas.tag_limits import find_protection
 from storage.repositories.rows import lock_manifests, note_tags
 
 BATCH = 200
@@ -335,7 +336,7 @@ async def find_tags_given_up(
     table = tables.tag
     query = select(table.c.name).where(is_given_up(rule, repository, now)).order_by(table.c.name)
     names = (await connection.execute(query)).scalars()
-    return find_given_up(await policy.limits.find_protection(connection, repository), rule, list(names))
+    return find_given_up(await find_protection(policy.limits, connection, repository), rule, list(names))
 
 
 async def _doom_parts(connection: AsyncConnection, uploads: Collection[str], expires: float) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database.account_tables import namespace as namespace_table
 from storage.errors import QuotaExceeded
 from storage.glob import glob
-from storage.quotas.limits import Limits, like
+from storage.quotas.limits import Limits
+from storage.quotas.tag_limits import like
 
 AFTER_SLASH = chr(ord("/") + 1)
 

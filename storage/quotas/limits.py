@@ -10,20 +10,12 @@ A `*` matches any number of any characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from storage.database import tables
-from storage.database.engine import Database
-from storage.digest import Digest
-from storage.errors import QuotaExceeded, TagTaken
 from storage.glob import glob
 from storage.quotas.patterns import GLOB, Immutable
-from storage.quotas.protection import Protection, find_document, protect
 from storage.section import parse_size
 
 
@@ -91,55 +83,12 @@ class Limits:
     grace: float = 24 * 3600.0
     """Seconds after which a blob that no manifest names may be deleted to make room."""
 
-    async def find_protection(self, connection: AsyncConnection, repository: str) -> Protection:
-        """What must not be moved or deleted in a repository, as of this transaction."""
-        return protect(repository, self.immutable, self.no_delete, await find_document(connection, repository))
-
-    async def check_tags(
-        self,
-        database: Database,
-        connection: AsyncConnection,
-        repository: str,
-        digest: Digest | None,
-        tags: Sequence[str],
-        *,
-        moves: bool = True,
-    ) -> None:
-        """Check that `tags` may point to `digest`, which may not be known yet.
-
-        Without `moves` none may point to something else by now. Raises TagImmutable, TagTaken, QuotaExceeded.
-        """
-        if not tags:
-            return
-        table = tables.tag
-        query = select(table.c.name, table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
-        present = {row.name: row.digest for row in await connection.execute(query)}
-        moved = [tag for tag, meant in present.items() if digest is not None and meant != digest]
-        if moved:
-            (await self.find_protection(connection, repository)).check_change(moved)
-        if moved and not moves:
-            raise TagTaken(repository, moved[0])
-        quota = self.quota(repository)
-        new = len(set(tags) - present.keys())
-        if quota and quota.tags is not None and new:
-            await database.lock(connection, f"quota {quota.pattern}")
-            count = select(func.count()).where(like(table.c.repository, quota.pattern))
-            held = int((await connection.execute(count)).scalar_one())
-            if held + new > quota.tags:
-                raise QuotaExceeded(quota.pattern, "tags", quota.tags, held + new, "delete some of them")
-
     def concern(self, repository: str) -> bool:
         """Whether a push to the repository could break a rule."""
         return self.quota(repository) is not None or any(glob(rule.repository, repository) for rule in self.immutable)
 
     def quota(self, repository: str) -> Quota | None:
         return next((quota for quota in self.quotas if glob(quota.pattern, repository)), None)
-
-
-def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    """`matches` in SQL. GLOB and LIKE differ between databases, and LIKE's wildcard `_` is allowed in names."""
-    text = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
-    return column.like(text, escape="\\")
 
 
 def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:

@@ -40,6 +40,7 @@ from storage.events.outbox import Record
 from storage.quotas.limits import Limits
 from storage.quotas.protection import list_tags_above
 from storage.quotas.room import Room, make_old, release_unnamed
+from storage.quotas.tag_limits import check_tags, find_protection
 from storage.repositories.places import EVERYWHERE, Places, list_names
 from storage.repositories.rows import (
     IN_BODY,
@@ -134,7 +135,7 @@ class Repositories:
             await lock_manifests(self._database, connection, repository)
             await _check_no_environment(connection, repository)
             pinned = await self._pin(connection, repository, push)
-            await self._limits.check_tags(self._database, connection, repository, digest, tags, moves=moves)
+            await check_tags(self._limits, self._database, connection, repository, digest, tags, moves=moves)
             await self._insert(connection, repository, push, pinned, tags)
             if record is not None:
                 await record(connection, None)
@@ -171,7 +172,7 @@ class Repositories:
 
         async def look() -> None:
             async with self._database.reading() as connection:
-                await self._limits.check_tags(self._database, connection, repository, digest, tags)
+                await check_tags(self._limits, self._database, connection, repository, digest, tags)
                 if size is not None:
                     await self.room.check_manifest(connection, repository, digest or Digest(""), size)
 
@@ -208,7 +209,7 @@ class Repositories:
                 tables.tag.c.repository == repository, tables.tag.c.digest == digest
             )
             tags = list((await connection.execute(query)).scalars())
-            protection = await self._limits.find_protection(connection, repository)
+            protection = await find_protection(self._limits, connection, repository)
             protection.check_deletion()
             protection.check_change(await list_tags_above(connection, repository, digest))
             use = tables.manifest_blob
@@ -230,7 +231,7 @@ class Repositories:
         table = tables.tag
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
-            protection = await self._limits.find_protection(connection, repository)
+            protection = await find_protection(self._limits, connection, repository)
             protection.check_deletion()
             protection.check_change([tag])
             statement = delete(table).where(table.c.repository == repository, table.c.name == tag)
@@ -310,7 +311,7 @@ class Repositories:
         DeletionForbidden."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
-            (await self._limits.find_protection(connection, repository)).check_deletion()
+            (await find_protection(self._limits, connection, repository)).check_deletion()
             await make_old(connection, repository, [digest])
             # from here on no new manifest can name it
             await lock_rows(connection, link, link.c.repository == repository, link.c.digest == digest)

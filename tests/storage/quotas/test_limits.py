@@ -16,8 +16,9 @@ from sqlalchemy import create_engine, literal, select
 from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
 from storage.glob import glob
-from storage.quotas.limits import Limits, Quota, Retention, like
+from storage.quotas.limits import Limits, Quota, Retention
 from storage.quotas.patterns import Immutable
+from storage.quotas.tag_limits import like
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from storage.section import parse_size
