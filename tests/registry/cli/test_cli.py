@@ -75,6 +75,17 @@ def test_a_command_does_not_wait_for_the_parts_of_others() -> None:
         assert loaded == commands
 
 
+@pytest.mark.parametrize(
+    ("module", "foreign"),
+    [("registry.settings.model", ("sqlalchemy", "aiohttp", "structlog")), ("builder.solve.process", ("aiohttp",))],
+)
+def test_no_start_waits_for_what_it_does_not_use(module: str, foreign: tuple[str, ...]) -> None:
+    """Every command reads settings, and every server starts a process that solves: each would take twice as long."""
+    program = f"import sys, {module}; print(*(set({foreign}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_serve_has_a_flag_for_every_setting_that_is_no_secret() -> None:
     output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help-settings"]).output
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == ["--vault-keys"]
