@@ -9,7 +9,6 @@ import pytest
 
 from storage.catalog.builds import Builds
 from tests.builder.queue.engines import ENGINES, Engines
-from tests.support.servers.postgres import Postgres
 from tests.support.storage.stores import new_sqlite, open_stores
 
 
@@ -17,8 +16,8 @@ from tests.support.storage.stores import new_sqlite, open_stores
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return new_sqlite(tmp_path / "condery.sqlite")
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.new_database()
+    migrated: str = request.getfixturevalue("migrated_postgres")
+    return migrated
 
 
 @pytest.fixture

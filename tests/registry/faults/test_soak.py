@@ -122,7 +122,7 @@ class Worker:
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def test_soak(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path, database: str) -> None:
     flags = ["--gc-interval", "1", "--gc-grace", str(GRACE), "--untagged-for", "0.5", "--processes", "2"]
-    where = [] if database == "sqlite" else ["--database", _address(request.getfixturevalue("postgres_url"))]
+    where = [] if database == "sqlite" else ["--database", _address(request.getfixturevalue("migrated_postgres"))]
     server = start_server(*QUIET, *flags, *where, data_dir=tmp_path / "data")
     workers = [Worker(Client(server), number, random.Random(number)) for number in range(CLIENTS)]
     stopped, end = threading.Event(), time.monotonic() + SECONDS

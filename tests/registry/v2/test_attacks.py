@@ -28,7 +28,7 @@ DIGEST = Digest.of(DATA)
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     """A server over each of the databases, which differ in the text that they take."""
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    url = None if request.param == "sqlite" else request.getfixturevalue("migrated_postgres")
     async with serving(tmp_path, database=url) as running:
         yield running
 

@@ -64,7 +64,7 @@ class Kept:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
 async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kept]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    url = request.getfixturevalue("migrated_postgres") if request.param == "postgres" else None
     async with open_stores(tmp_path, url=url) as stores:
         changes = Changes(tmp_path / "changes")
         limits = Limits(quotas=(Quota(f"{ELSEWHERE}*", bytes=10),))
