@@ -86,7 +86,7 @@ async def test_foreign_ids_are_nothing_on_every_route(foreign: Place) -> None:
         filled = filled.replace("{namespace}/{environment}", "team/app")
         elsewhere = filled.replace("/1/", "/9/").replace("team/app", "team/none")
         for method in {method for row in ROUTES if row.path == path for method in row.methods} - {"HEAD"}:
-            document = {} if method == "PUT" else None
+            document: dict[str, str] | None = {} if method == "PUT" else None
             answer = await foreign.ask(method, filled, document)
             assert answer.status == 404, (method, path, answer.body)
             missing = await foreign.ask(method, elsewhere, document)
