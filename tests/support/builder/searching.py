@@ -99,6 +99,6 @@ async def find_problems(search: PackageSearch) -> Mapping[str, str]:
 
 async def settle(search: PackageSearch, text: str, *, until: Callable[[list[tuple[str, str, str]]], bool]) -> None:
     """Search until what is found is as it should be: an index is made anew beside the searches."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not until(await find(search, text)):
             await asyncio.sleep(0.05)
