@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder.errors import RequirementRefused
@@ -31,6 +32,7 @@ class ChosenWheel:
     size: int | None
     uploaded: int | None
     """Milliseconds UTC."""
+    parsed_tags: frozenset[Tag] = frozenset()
 
 
 def read_pylock(content: bytes, platform: WheelPlatform) -> list[ChosenWheel]:
@@ -76,11 +78,11 @@ def _read_wheel(name: str, wheel: Mapping[str, Any], platform: WheelPlatform) ->
         link,
         wheel.get("size"),
         int(uploaded.timestamp() * 1000) if isinstance(uploaded, datetime.datetime) else None,
+        tags,
     )
 
 
 def _rank(wheel: ChosenWheel, platform: WheelPlatform) -> tuple[int, int] | None:
     """How good a wheel is, the lowest being best: by its tags, then by its build number."""
-    _, _, _, tags = parse_wheel_filename(wheel.file_name)
-    ranks = [platform.ranks[tag] for tag in tags if tag in platform.ranks]
+    ranks = [platform.ranks[tag] for tag in wheel.parsed_tags if tag in platform.ranks]
     return (min(ranks), -wheel.build_number) if ranks else None
