@@ -16,6 +16,7 @@ from aiohttp import web
 from registry.app import create_app
 from registry.parts import CONNECTIONS, PARTS, STOPPING
 from registry.peers.connections import bounds_for, raise_file_limit
+from registry.serving.arenas import bound_arenas
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import tls_context
 from registry.settings.model import Settings
@@ -85,6 +86,7 @@ async def serve_until_stopped(
     stopped: asyncio.Event | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stopped`; a second signal ends the process at once."""
+    bound_arenas()
     stopped = stopped or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

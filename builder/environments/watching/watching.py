@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
-from watchfiles import awatch
 
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
 from builder.environments.inputs.input import EnvironmentInput
@@ -141,6 +140,9 @@ class _Events:
         if before is not None:
             before.cancel()
             await asyncio.gather(before, return_exceptions=True)
+        # most servers watch no files, and this takes more memory than all that is imported beside it
+        from watchfiles import awatch
+
         try:
             # each directory by itself: the library would follow links out of them
             async for _ in awatch(*directories, watch_filter=None, debounce=200, step=50, recursive=False):
