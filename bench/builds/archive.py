@@ -14,7 +14,8 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from bench.builds.build import CORES, SPECS
+from bench.builds.build import SPECS
+from bench.builds.peak import CORES
 from bench.row import Row
 from builder.artifacts.artifact import ARCHIVE, Artifact, make_artifact_key
 from builder.names.image_name import parse_specs

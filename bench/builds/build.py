@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import psutil
 from sqlalchemy import select
 
 from bench.builds.bare import bare_libraries, install_and_tar, rattler_record
+from bench.builds.peak import CORES, peak_memory, service
 from bench.row import Row
 from builder.locks.lock import Lock
 from builder.names.image_name import parse_specs
-from builder.service import BuilderService
-from builder.settings import BuilderSettings
 from registry.serving.server import rest_collector
 from storage.blobs.store import BlobStore
 from storage.database import tables
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
 from tests.support.sample import sample_channel
-from tests.support.storage.stores import open_stores
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 SPECS = ("python", "numpy", "scipy", "pandas", "jupyterlab")
 ONE_MORE = "flask"
-CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -147,17 +142,6 @@ def huge_package(directory: Path, size: int) -> str:
     return asyncio.run(make_channel(directory, [Package(name="huge", files={"share/huge": File(content)})]))
 
 
-def peak_memory(root: Path, channel: str) -> float:
-    async def measure_peak() -> float:
-        async with service(root, channel) as opened:
-            lock = await opened.lock(parse_specs(["huge"], opened.builder.settings))
-            await opened.builder.image(lock)
-            here = psutil.Process()
-            return max(_peak(process.pid) for process in [here, *here.children(recursive=True)])
-
-    return asyncio.run(measure_peak())
-
-
 def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
@@ -191,19 +175,5 @@ async def joins(blobs: BlobStore) -> dict[str, int]:
         return {f"joins/{row.digest}": len(row.parts) for row in await connection.execute(query)}
 
 
-@contextlib.asynccontextmanager
-async def service(root: Path, channel: str) -> AsyncIterator[BuilderService]:
-    settings = BuilderSettings(channels=(channel,), workers=CORES)
-    async with open_stores(root) as stores:
-        async with BuilderService.open(settings, root, stores.catalog, stores.blobs) as opened:
-            yield opened
-
-
 def _local(url: str) -> Path:
     return Path(url.removeprefix("file://"))
-
-
-def _peak(pid: int) -> float:
-    """Peak resident memory in bytes (VmHWM, proc(5))."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(float(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

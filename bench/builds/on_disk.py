@@ -13,7 +13,8 @@ from pathlib import Path
 import rattler
 
 from bench.builds.bare import rattler_record
-from bench.builds.build import CORES, ONE_MORE, SPECS, service
+from bench.builds.build import ONE_MORE, SPECS
+from bench.builds.peak import CORES, service
 from bench.row import Row
 from builder.environments.directories.directories import Directories
 from builder.environments.directories.settings import DirectorySettings

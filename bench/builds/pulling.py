@@ -18,7 +18,8 @@ from unittest import mock
 
 import pytest
 
-from bench.builds.build import SPECS, service
+from bench.builds.build import SPECS
+from bench.builds.peak import service
 from bench.row import Row
 from bench.serving.load import in_turn
 from builder.layers.plan import Plan, PlanPackage

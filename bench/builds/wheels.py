@@ -27,7 +27,8 @@ import rattler
 from isal import isal_zlib
 
 from bench.builds.bare import CHUNK, rattler_record, transcode_bare
-from bench.builds.build import CORES, empty, service
+from bench.builds.build import empty
+from bench.builds.peak import CORES, service
 from bench.row import Row
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.image_name import parse_specs
