@@ -45,6 +45,7 @@ def make_wheel(
     *,
     tag: str = "py3-none-any",
     headers: Sequence[str] = (),
+    module: str = "",
     **facts: Any,
 ) -> Wheel:
     stem = f"{name.replace('-', '_')}-{version}"
@@ -59,7 +60,7 @@ def make_wheel(
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for member, text in (
-            (f"{name.replace('-', '_')}.py", f"version = {version!r}\n".encode()),
+            (f"{module or name.replace('-', '_')}.py", f"version = {version!r}\n".encode()),
             (f"{stem}.dist-info/METADATA", metadata),
             (f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()),
             (f"{stem}.dist-info/RECORD", b""),
