@@ -133,6 +133,8 @@ class EnvironmentSpec:
     """PyPI packages: requirements of PEP 508 in canonical form, sorted. They are solved over the conda packages."""
     indexes: tuple[str, ...] = ()
     """The indexes (PEP 503) that are asked for `requirements`, the first that has a name wins. Empty: the server's."""
+    hashes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """If there are any: by name of the distribution, the sha256 of the only wheels that may be chosen."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -160,6 +162,7 @@ class EnvironmentSpec:
             **({"base": self.base} if self.base else {}),
             **({"requirements": list(self.requirements)} if self.requirements else {}),
             **({"indexes": list(self.indexes)} if self.indexes else {}),
+            **({"hashes": {name: list(each) for name, each in self.hashes}} if self.hashes else {}),
         }
 
     @classmethod
@@ -189,6 +192,7 @@ class EnvironmentSpec:
             base=document.get("base", ""),
             requirements=tuple(document.get("requirements", ())),
             indexes=tuple(document.get("indexes", ())),
+            hashes=tuple((name, tuple(each)) for name, each in sorted(document.get("hashes", {}).items())),
         )
 
     @cached_property

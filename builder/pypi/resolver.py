@@ -151,7 +151,7 @@ class PypiResolver:
         spec = solve.spec
         until = find_moment(spec, math.inf) if spec.until else None
         at = find_moment(spec, time.time())
-        return View(self.policy.list_asked(spec.indexes), solve.policy, until, at, solve.logins.key)
+        return View(self.policy.list_asked(spec.indexes), solve.policy, until, at, solve.logins.key, hashes=spec.hashes)
 
     async def _solve_allowed(
         self, platform: str, packages: Sequence[LockedPackage], view: View, solve: PypiSolve

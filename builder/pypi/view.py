@@ -84,13 +84,24 @@ class View:
     """The key of the credentials that indexes are shown."""
     without: frozenset[tuple[str, str]] = field(default_factory=frozenset)
     """Names and versions that turned out to be denied."""
+    hashes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """As `EnvironmentSpec.hashes`."""
 
     @cached_property
     def key(self) -> str:
         at = self.at // HOUR * HOUR if self.policy.counts_days else 0
         return make_key(
             "pypi view",
-            [VIEW_FORMAT, self.indexes, self.policy.key, self.until, at, self.logins, sorted(self.without)],
+            [
+                VIEW_FORMAT,
+                self.indexes,
+                self.policy.key,
+                self.until,
+                at,
+                self.logins,
+                sorted(self.without),
+                self.hashes,
+            ],
         )[:40]
 
     @property
@@ -133,9 +144,15 @@ class View:
             return "have no sha256 in the index", version
         if problem := find_link_problem(index, file.url):
             return f"cannot be fetched ({problem})", version
-        if file.yanked is not None:
+        if self.hashes and file.sha256 not in self._allowed.get(name, ()):
+            return "are not in the lock", version
+        if file.yanked is not None and not self.hashes:
             return YANKED, version
         return self._find_age_problem(file) or self._find_refusal(name, version, index, file), version
+
+    @cached_property
+    def _allowed(self) -> Mapping[str, tuple[str, ...]]:
+        return dict(self.hashes)
 
     def _find_age_problem(self, file: IndexFile) -> str | None:
         if self.until is None or (file.uploaded is not None and file.uploaded / 1000 <= self.until):

@@ -19,6 +19,8 @@ class InputKind(enum.StrEnum):
     PIXI_LOCK = "pixi-lock"
     EXPLICIT = "explicit"
     PIXI_MANIFEST = "pixi-manifest"
+    PYLOCK = "pylock"
+    """A lock of wheels alone: their python is solved."""
 
     @property
     def is_lock(self) -> bool:

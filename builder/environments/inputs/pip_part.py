@@ -82,11 +82,11 @@ def read_requirement(text: str, path: str) -> str:
         reason = " ".join(str(error).split("\n")[0].split())
         raise InputInvalid(path, f"{quote(text)} is not a requirement such as 'requests>=2': {reason}") from None
     if requirement.url:
-        _check_address(requirement.url, path)
+        check_address(requirement.url, path)
     return str(requirement)
 
 
-def _check_address(url: str, path: str) -> None:
+def check_address(url: str, path: str) -> None:
     if _VCS.match(url):
         raise InputInvalid(
             path, f"{quote(redact(url))} is a repository of source code; name a package that PyPI has, or its wheel"
@@ -124,5 +124,5 @@ def _read_option(line: str, path: str) -> tuple[str, str]:
         if not _HOST.fullmatch(value):
             raise InputInvalid(path, f"{quote(value)} is not a host, with or without a port")
     else:
-        _check_address(value, path)
+        check_address(value, path)
     return name, value

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from builder.environments.inputs.conda_lock import read_conda_lock
 from builder.environments.inputs.environment_file import read_environment_file
-from builder.environments.inputs.explicit_list import is_explicit, read_explicit
-from builder.environments.inputs.input import EnvironmentInput, InputSettings
-from builder.environments.inputs.pixi_lock import read_pixi_lock
+from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
+from builder.environments.inputs.locks.conda_lock import read_conda_lock
+from builder.environments.inputs.locks.explicit_list import is_explicit, read_explicit
+from builder.environments.inputs.locks.pixi_lock import read_pixi_lock
+from builder.environments.inputs.locks.pylock import is_pylock, read_pylock
 from builder.environments.inputs.pixi_manifest import is_pixi_manifest, read_pixi_manifest
 from builder.environments.inputs.yaml_text import read_yaml
 from builder.errors import InputInvalid, MemoryLimit, WorkerLost
@@ -41,7 +42,7 @@ def read_input(
     """
     text = _decode(content)
     found = _read_kind(text, settings, file_name)
-    if is_lock is not None and found.kind.is_lock != is_lock:
+    if is_lock is not None and found.kind.is_lock != is_lock and found.kind is not InputKind.PYLOCK:
         what = "an environment file" if is_lock else "a lock file"
         raise InputInvalid("", f"it is {what}; send it as one (is_lockfile: {str(not is_lock).lower()})")
     if (more := len(found.warnings) - MOST_WARNINGS) > 0:
@@ -93,6 +94,8 @@ def _decode(content: bytes) -> str:
 def _read_kind(text: str, settings: InputSettings, file_name: str | None) -> EnvironmentInput:
     if is_explicit(text):
         return read_explicit(text, settings)
+    if is_pylock(text, file_name):
+        return read_pylock(text, settings)
     if is_pixi_manifest(text, file_name):
         return read_pixi_manifest(text, settings)
     comments: dict[str, list[str]] = {}

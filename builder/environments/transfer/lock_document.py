@@ -16,7 +16,7 @@ from builder.base.prefix_path import find_prefix_problem
 from builder.channels.channel import check_form
 from builder.environments.inputs.fields import join, need, need_list, need_mapping, need_text, refuse_others, take_text
 from builder.environments.inputs.input import InputSettings
-from builder.environments.inputs.locked import MOST_PACKAGES, Facts, read_address, read_package
+from builder.environments.inputs.locks.locked import MOST_PACKAGES, Facts, read_address, read_package
 from builder.environments.inputs.variables import read_variables
 from builder.environments.transfer.document import need_number
 from builder.errors import InputInvalid, InvalidImageName

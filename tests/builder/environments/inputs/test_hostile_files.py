@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.environments.inputs.conda_lock import KEYS as LOCK_KEYS
 from builder.environments.inputs.environment_file import KEYS
 from builder.environments.inputs.input import InputSettings
+from builder.environments.inputs.locks.conda_lock import KEYS as LOCK_KEYS
 from builder.environments.inputs.reading import MOST_WARNINGS, read_input
 from builder.errors import InputInvalid
 from builder.locks.lock import Lock

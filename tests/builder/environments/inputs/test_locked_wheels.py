@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from builder.channels.index_policy import IndexPolicy
-from builder.environments.inputs.conda_lock import read_conda_lock
 from builder.environments.inputs.input import InputSettings
-from builder.environments.inputs.locked_wheel import WheelFacts, read_wheel
-from builder.environments.inputs.pixi_lock import read_pixi_lock
+from builder.environments.inputs.locks.conda_lock import read_conda_lock
+from builder.environments.inputs.locks.locked_wheel import WheelFacts, read_wheel
+from builder.environments.inputs.locks.pixi_lock import read_pixi_lock
 from builder.errors import IndexNotAllowed, InputInvalid
 from builder.locks.formats import write_conda_lock
 from builder.locks.pixi_lock import write_pixi_lock

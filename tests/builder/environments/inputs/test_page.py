@@ -8,7 +8,6 @@ import pytest
 
 from builder.environments.inputs import (
     environment_file,
-    locked,
     pip_part,
     pixi_manifest,
     reading,
@@ -16,6 +15,7 @@ from builder.environments.inputs import (
     yaml_text,
 )
 from builder.environments.inputs.input import InputKind, InputSettings
+from builder.environments.inputs.locks import locked
 from builder.environments.inputs.reading import read_input
 from builder.errors import InputInvalid
 from tests.support.rooms import ROOT

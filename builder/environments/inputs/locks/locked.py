@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from builder.channels.channel import check_form, strip_credentials
 from builder.environments.inputs.input import InputSettings
-from builder.environments.inputs.locked_wheel import WheelFacts, read_wheel
+from builder.environments.inputs.locks.locked_wheel import WheelFacts, read_wheel
 from builder.errors import InputInvalid
 from builder.locks.grammar import BUILD, FILE_NAME, LARGEST, LONGEST, NAME, VERSION, is_site_packages
 from builder.locks.lock import Lock, LockedPackage, list_conda, list_wheels, order_by_dependency

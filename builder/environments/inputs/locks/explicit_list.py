@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
-from builder.environments.inputs.locked import MOST_PACKAGES, Facts, LockReader, drop_credentials, read_address
+from builder.environments.inputs.locks.locked import MOST_PACKAGES, Facts, LockReader, drop_credentials, read_address
 from builder.environments.inputs.selectors import read_platforms
 from builder.errors import InputInvalid
 from builder.locks.lock import Lock

@@ -16,8 +16,8 @@ from builder.environments.inputs.fields import (
     refuse_others,
 )
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
-from builder.environments.inputs.locked import MOST_PACKAGES, Facts, LockReader, choose_built, drop_credentials
-from builder.environments.inputs.locked_wheel import WheelFacts
+from builder.environments.inputs.locks.locked import MOST_PACKAGES, Facts, LockReader, choose_built, drop_credentials
+from builder.environments.inputs.locks.locked_wheel import WheelFacts
 from builder.environments.inputs.selectors import read_platforms
 from builder.errors import InputInvalid
 from storage.errors import quote

@@ -13,7 +13,7 @@ from urllib.parse import quote as quote_path
 from builder.environments.inputs.channels import drop_login, resolve_channel
 from builder.environments.inputs.fields import join, need, need_list, need_mapping, need_text
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
-from builder.environments.inputs.locked import (
+from builder.environments.inputs.locks.locked import (
     MOST_PACKAGES,
     Facts,
     LockReader,
@@ -21,7 +21,7 @@ from builder.environments.inputs.locked import (
     drop_credentials,
     find_local_channel,
 )
-from builder.environments.inputs.locked_wheel import WheelFacts
+from builder.environments.inputs.locks.locked_wheel import WheelFacts
 from builder.environments.inputs.selectors import choose_platforms
 from builder.errors import InputInvalid
 from storage.errors import quote
