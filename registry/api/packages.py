@@ -17,6 +17,7 @@ from builder.search.search import Found, ListedChannel, PackageSearch
 from registry.access.rights import check_anywhere
 from registry.answers import UNSTORED_JSON
 from registry.api.documents import answer_data, answer_list, read_paging, read_sorting
+from registry.api.queries import check_parameters, read_word, read_words
 from registry.errors import PageInvalid, RouteUnknown
 from registry.http.transfer import send_chunks
 from registry.parts import PARTS, SETTINGS
@@ -25,11 +26,10 @@ from storage.text import redact
 NEEDED = (Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_SOLVE)
 """Any of these, on anything: whoever may use no channel does not learn which there are."""
 PARAMETERS = ("search", "exact", "build", "channel", "distinct_on", "sort_by", "order", "page", "size")
-_ONCE = tuple(each for each in PARAMETERS if each not in ("channel", "distinct_on"))
+_SEVERAL = {"channel": 20, "distinct_on": 20}
+"""How often a parameter may be there that may be there several times."""
 _LONGEST = 200
 """Characters of what is searched for. Names have at most 240, with version and build."""
-_MOST_VALUES = 20
-"""Of a parameter that may be there several times."""
 _PIECE = 500
 """Packages that are read and written at a time."""
 _WORDS = {"": False, "false": False, "true": True}
@@ -45,7 +45,7 @@ async def list_channels(request: web.Request) -> web.StreamResponse:
 async def list_packages(request: web.Request) -> web.StreamResponse:
     """Of what cannot be searched, or only as it was, the answer's `message` says why."""
     packages = _find_search(request)
-    _check_parameters(request)
+    check_parameters(request, PARAMETERS, _SEVERAL, _LONGEST)
     question, paging = _read_question(request), read_paging(request)
     async with packages.find(question, _read_channels(request, packages)) as found:
         channels = [_write_channel(each) for each in found.channels]
@@ -66,29 +66,15 @@ def _find_search(request: web.Request) -> PackageSearch:
     return packages
 
 
-def _check_parameters(request: web.Request) -> None:
-    """Raises PageInvalid."""
-    for name in request.query:
-        values = request.query.getall(name)
-        if name not in PARAMETERS:
-            raise PageInvalid(name, values[0], f"there is no such parameter; there are {', '.join(PARAMETERS)}")
-        if name in _ONCE and len(values) > 1:
-            raise PageInvalid(name, values[1], "this parameter is there twice")
-        if len(values) > _MOST_VALUES:
-            raise PageInvalid(name, values[-1], f"expected at most {_MOST_VALUES} of this parameter")
-        for value in values:
-            if len(value) > _LONGEST or not value.isprintable():
-                raise PageInvalid(name, value, f"expected at most {_LONGEST} printable characters")
-
-
 def _read_question(request: web.Request) -> Question:
     """Raises PageInvalid."""
-    search, build = _read_word(request, "search"), _read_word(request, "build")
-    exact = _WORDS.get(_read_word(request, "exact"))
+    search, build = read_word(request, "search") or "", read_word(request, "build") or ""
+    word = read_word(request, "exact") or ""
+    exact = _WORDS.get(word)
     if exact is None:
-        raise PageInvalid("exact", _read_word(request, "exact"), "expected true or false")
+        raise PageInvalid("exact", word, "expected true or false")
     by, backwards = read_sorting(request, COLUMNS)
-    distinct = [_read_column("distinct_on", each) for each in _read_words(request, "distinct_on")]
+    distinct = [_read_column("distinct_on", each) for each in read_words(request, "distinct_on")]
     sort_by: Column | None = _read_column("sort_by", by) if by else None
     return Question(search, exact, build, frozenset(distinct), sort_by or "", backwards)
 
@@ -103,7 +89,7 @@ def _read_column(parameter: str, text: str) -> Column:
 def _read_channels(request: web.Request, packages: PackageSearch) -> Sequence[SearchedChannel]:
     """The channels that are named in the query, by name or address. Raises PageInvalid."""
     chosen = {}
-    for text in _read_words(request, "channel"):
+    for text in read_words(request, "channel"):
         try:
             channel = packages.find_channel(text)
         except ChannelUnavailable:
@@ -113,16 +99,6 @@ def _read_channels(request: web.Request, packages: PackageSearch) -> Sequence[Se
             raise PageInvalid("channel", redact(text), f"expected one of {names}")
         chosen[channel.url] = channel
     return tuple(chosen.values())
-
-
-def _read_word(request: web.Request, name: str) -> str:
-    return next(iter(_read_words(request, name)), "")
-
-
-def _read_words(request: web.Request, name: str) -> list[str]:
-    """What the parameter has, without the slash that conda-store's command line glues to the end of a query."""
-    *before, last = request.query.getall(name, [""])
-    return [each for each in (*before, last.removesuffix("/")) if each]
 
 
 def _tell_problems(found: Found) -> str:

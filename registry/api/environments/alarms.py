@@ -8,8 +8,9 @@ from aiohttp import web
 
 from auth.permission import Permission
 from registry.api.documents import answer_list
-from registry.api.environments.queries import PAGING, check_parameters
+from registry.api.environments.queries import PAGING
 from registry.api.environments.writing import write_time
+from registry.api.queries import check_parameters
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from storage.environments.upkeep import Alarm

@@ -14,16 +14,16 @@ from registry.api.documents import answer_data, answer_message
 from registry.api.environments.finding import named_of, scope_of
 from registry.api.environments.queries import (
     PAGING,
-    check_parameters,
+    SEVERAL,
     is_never_made,
     read_artifact,
     read_number,
     read_packages,
     read_page,
     read_status,
-    read_word,
 )
 from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_whole_build
+from registry.api.queries import check_parameters, read_word
 from registry.api.streamed import answer_all
 from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
@@ -38,7 +38,7 @@ FILTERS = ("namespace", "name", "environment_id", "status", "packages", "artifac
 
 async def list_builds(request: web.Request) -> web.StreamResponse:
     """Those of environments that the sender may read."""
-    check_parameters(request, (*FILTERS, *PAGING))
+    check_parameters(request, (*FILTERS, *PAGING), SEVERAL)
     which, artifact = read_filter(request), read_artifact(request)
     paging, page = read_page(request, BUILD_SORTS, "id")
     store = request.app[PARTS].stored_environments.builds

@@ -10,7 +10,8 @@ from builder.environments.difference import compare
 from registry.api.documents import answer_aside
 from registry.api.environments.finding import named_of
 from registry.api.environments.planning import write_differences
-from registry.api.environments.queries import check_parameters, read_number
+from registry.api.environments.queries import read_number
+from registry.api.queries import check_parameters
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.errors import BuildStateWrong, EnvironmentBuildUnknown
 

@@ -13,16 +13,16 @@ from registry.api.documents import answer_data, answer_message, read_number, rea
 from registry.api.environments.finding import MOST_BUILDS, named_of, scope_of
 from registry.api.environments.queries import (
     PAGING,
-    check_parameters,
+    SEVERAL,
     is_never_made,
     read_artifact,
     read_packages,
     read_page,
     read_status,
-    read_word,
 )
 from registry.api.environments.specification import check_description
 from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_environment
+from registry.api.queries import check_parameters, read_word
 from registry.api.streamed import answer_all
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
@@ -35,7 +35,7 @@ FILTERS = ("namespace", "name", "search", "status", "packages", "artifact")
 
 async def list_environments(request: web.Request) -> web.StreamResponse:
     """Those that the sender may read. conda-store's command line needs all of them where it names no page."""
-    check_parameters(request, (*FILTERS, *PAGING))
+    check_parameters(request, (*FILTERS, *PAGING), SEVERAL)
     which, artifact = read_filter(request), read_artifact(request)
     paging, page = read_page(request, ENVIRONMENT_SORTS, "namespace")
     store = request.app[PARTS].stored_environments.environments

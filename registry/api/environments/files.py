@@ -16,8 +16,8 @@ from builder.ticket import Ticket
 from registry.access.rights import may_still
 from registry.answers import PAGE_HEADERS
 from registry.api.environments.finding import named_of
-from registry.api.environments.queries import check_parameters, read_word
 from registry.api.logs import stream_events, stream_log
+from registry.api.queries import check_parameters, read_word
 from registry.errors import NothingMade, PageInvalid, StillBuilding
 from registry.kinds.sending import send_file
 from registry.parts import PARTS, PROXIES, SETTINGS

@@ -15,7 +15,8 @@ from builder.errors import ChannelUnavailable
 from builder.search.package import make_id
 from registry.answers import UNSTORED_JSON
 from registry.api.documents import read_paging, read_sorting
-from registry.api.environments.queries import PAGING, check_parameters, read_word
+from registry.api.environments.queries import PAGING
+from registry.api.queries import check_parameters, read_word
 from registry.errors import PageInvalid
 from registry.parts import PARTS
 from storage.environments.vocabulary import EnvironmentBuild

@@ -21,9 +21,9 @@ from registry.access.rights import Found, check_anywhere
 from registry.answers import UNSTORED_JSON
 from registry.api.documents import answer_aside
 from registry.api.environments.finding import named_of
-from registry.api.environments.queries import read_words
 from registry.api.environments.specification import Sent, read_specification
-from registry.errors import PageInvalid, SpecificationRefused
+from registry.api.queries import check_parameters, read_words
+from registry.errors import SpecificationRefused
 from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -79,15 +79,7 @@ async def solve_specification(request: web.Request) -> web.StreamResponse:
 
 def _read_query(request: web.Request) -> Mapping[str, Any]:
     """An environment file of what conda-store's command line sends. Raises PageInvalid."""
-    for name in request.query:
-        values = request.query.getall(name)
-        if name not in PARAMETERS:
-            raise PageInvalid(name, "...", f"there is no such parameter; there are {', '.join(PARAMETERS)}")
-        if len(values) > _MOST_VALUES:
-            raise PageInvalid(name, values[-1], f"expected at most {_MOST_VALUES} of this parameter")
-        for value in values:
-            if len(value) > _LONGEST or not value.isprintable():
-                raise PageInvalid(name, value, f"expected at most {_LONGEST} printable characters")
+    check_parameters(request, PARAMETERS, dict.fromkeys(PARAMETERS, _MOST_VALUES), _LONGEST)
     dependencies: list[Any] = list(read_words(request, "conda"))
     if pip := list(read_words(request, "pip")):
         dependencies.append({"pip": pip})

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from aiohttp import web
 
 from registry.api.documents import read_paging, read_sorting
 from registry.api.environments.writing import DIRECTORY, FILES_OF_TYPES, LOGS
+from registry.api.queries import read_word, read_words
 from registry.errors import PageInvalid
 from storage.environments.vocabulary import BuildStatus, Paging
 
 PAGING = ("page", "size", "sort_by", "order")
 ARTIFACT_TYPES = (DIRECTORY, "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
-_LONGEST = 255
-_MOST_PACKAGES = 20
+SEVERAL = {"packages": 20}
+"""How often a parameter may be there that may be there several times."""
 _NUMBER = re.compile(r"[0-9]{1,10}")
-
-
-def check_parameters(request: web.Request, known: Collection[str]) -> None:
-    """Raises PageInvalid. conda-store's lists also take a token here, where logs and histories keep it."""
-    for name in request.query:
-        values = request.query.getall(name)
-        if name not in known:
-            raise PageInvalid(name, "...", f"there is no such parameter; there are {', '.join(known)}")
-        most = _MOST_PACKAGES if name == "packages" else 1
-        if len(values) > most:
-            raise PageInvalid(name, values[-1], "this parameter is there too often")
-        for value in values:
-            if len(value) > _LONGEST or not value.isprintable():
-                raise PageInvalid(name, value, f"expected at most {_LONGEST} printable characters")
-
-
-def read_words(request: web.Request, name: str) -> Sequence[str]:
-    """What the parameter has, without the slash that conda-store's command line glues to the end of a query."""
-    *before, last = request.query.getall(name, [""])
-    return [each for each in (*before, last.removesuffix("/")) if each]
-
-
-def read_word(request: web.Request, name: str) -> str | None:
-    return next(iter(read_words(request, name)), None)
 
 
 def read_packages(request: web.Request) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ ADDRESSES = [
     ("environment/?status=GONE", "query parameter status='GONE': expected one of QUEUED, BUILDING"),
     ("environment/?artifact=TAR", "query parameter artifact='TAR': expected one of DIRECTORY, LOCKFILE"),
     ("environment/?jwt=secret", "query parameter jwt='...': there is no such parameter"),
-    ("environment/?name=a&name=b", "query parameter name='b': this parameter is there too often"),
+    ("environment/?name=a&name=b", "query parameter name='b': this parameter is there twice"),
     ("build/?sort_by=name", "query parameter sort_by='name': expected one of id, scheduled_on, started_on"),
     ("build/?environment_id=x", "query parameter environment_id='x': expected a whole number from 1"),
     ("build/x/", "'x' in the path cannot be a build: expected the number of a build"),
