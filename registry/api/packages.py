@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,12 +15,11 @@ from builder.search.package import FoundPackage, SearchedChannel
 from builder.search.question import COLUMNS, Column, Question
 from builder.search.search import Found, ListedChannel, PackageSearch
 from registry.access.rights import check_anywhere
-from registry.answers import UNSTORED_JSON
 from registry.api.documents import answer_data, answer_list, read_paging, read_sorting
 from registry.api.queries import check_parameters, read_word, read_words
+from registry.api.streamed import PIECE, answer_pieces
 from registry.errors import PageInvalid, RouteUnknown
-from registry.http.transfer import send_chunks
-from registry.parts import PARTS, SETTINGS
+from registry.parts import PARTS
 from storage.text import redact
 
 NEEDED = (Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_SOLVE)
@@ -30,8 +29,6 @@ _SEVERAL = {"channel": 20, "distinct_on": 20}
 """How often a parameter may be there that may be there several times."""
 _LONGEST = 200
 """Characters of what is searched for. Names have at most 240, with version and build."""
-_PIECE = 500
-"""Packages that are read and written at a time."""
 _WORDS = {"": False, "false": False, "true": True}
 
 
@@ -51,7 +48,9 @@ async def list_packages(request: web.Request) -> web.StreamResponse:
         channels = [_write_channel(each) for each in found.channels]
         about = {"message": _tell_problems(found)} if found.problems else {}
         if paging is None:
-            return await _stream(request, found, channels, about)
+            # all of them may be hundreds of megabytes, of which few are in memory at a time
+            pieces = found.read_all(PIECE, lambda some: _write_piece(some, channels))
+            return await answer_pieces(request, found.count, pieces, about)
         page, size = paging
         rows = await found.read_page((page - 1) * size, size, lambda each: _write(each, channels))
         return answer_data(rows, **about, page=page, size=size, count=found.count)
@@ -113,30 +112,6 @@ def _write_channel(listed: ListedChannel) -> dict[str, Any]:
 
 def _write(package: FoundPackage, channels: list[dict[str, Any]]) -> dict[str, Any]:
     return package.to_json(channels)
-
-
-async def _stream(
-    request: web.Request, found: Found, channels: list[dict[str, Any]], about: dict[str, str]
-) -> web.StreamResponse:
-    """All packages, which may be hundreds of megabytes, of which few are in memory at a time."""
-    response = web.StreamResponse(headers=UNSTORED_JSON)
-    if request.method == "HEAD":
-        return response
-    await send_chunks(request, response, _write_all(found, channels, about), request.app[SETTINGS].stall_seconds)
-    return response
-
-
-async def _write_all(
-    found: Found, channels: list[dict[str, Any]], about: dict[str, str]
-) -> AsyncGenerator[bytes, None]:
-    count = found.count
-    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": max(count, 1), "count": count})
-    yield begin.removesuffix(b"}") + b',"data":['
-    separator = b""
-    async for piece in found.read_all(_PIECE, lambda some: _write_piece(some, channels)):
-        yield separator + piece
-        separator = b","
-    yield b"]}"
 
 
 def _write_piece(packages: list[FoundPackage], channels: list[dict[str, Any]]) -> bytes:

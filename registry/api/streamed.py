@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,26 +19,34 @@ Load = Callable[[Sequence[int]], Awaitable[list[dict[str, Any]]]]
 """Reads the rows of some ids, in their order, as JSON."""
 
 
-async def answer_all(
-    request: web.Request, ids: Sequence[int], load: Load, about: Mapping[str, Any] | None = None
+async def answer_all(request: web.Request, ids: Sequence[int], load: Load) -> web.StreamResponse:
+    """Answer with the rows of all `ids`."""
+    return await answer_pieces(request, len(ids), _write_rows(ids, load))
+
+
+async def answer_pieces(
+    request: web.Request, count: int, pieces: AsyncIterable[bytes], about: Mapping[str, Any] | None = None
 ) -> web.StreamResponse:
-    """Answer with the rows of all `ids`, whose number is told before."""
+    """Answer with `count` rows, which come in `pieces`: the inside of an array of JSON each, perhaps empty."""
     response = web.StreamResponse(headers=UNSTORED_JSON)
     if request.method == "HEAD":
         return response
-    await send_chunks(request, response, _write(ids, load, about or {}), request.app[SETTINGS].stall_seconds)
+    await send_chunks(request, response, _write(count, pieces, about or {}), request.app[SETTINGS].stall_seconds)
     return response
 
 
-async def _write(ids: Sequence[int], load: Load, about: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
-    count = len(ids)
+async def _write_rows(ids: Sequence[int], load: Load) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(ids), PIECE):
+        yield orjson.dumps(await load(ids[start : start + PIECE]))[1:-1]
+
+
+async def _write(count: int, pieces: AsyncIterable[bytes], about: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
     # conda-store's command line divides by the size
     begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": max(count, 1), "count": count})
     yield begin.removesuffix(b"}") + b',"data":['
     separator = b""
-    for start in range(0, count, PIECE):
-        rows = orjson.dumps(await load(ids[start : start + PIECE]))[1:-1]
-        if rows:
-            yield separator + rows
+    async for piece in pieces:
+        if piece:
+            yield separator + piece
             separator = b","
     yield b"]}"

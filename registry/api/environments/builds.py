@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.log import append
 from builder.environments.request import BuildRequest
 from registry.api.documents import answer_data, answer_message
-from registry.api.environments.finding import named_of, scope_of
+from registry.api.environments.finding import named_of
 from registry.api.environments.queries import (
     PAGING,
     SEVERAL,
-    is_never_made,
+    answer_rows,
     read_artifact,
     read_number,
     read_packages,
@@ -24,7 +21,6 @@ from registry.api.environments.queries import (
 )
 from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_whole_build
 from registry.api.queries import check_parameters, read_word
-from registry.api.streamed import answer_all
 from registry.kinds.extended import check_extended
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -39,21 +35,8 @@ FILTERS = ("namespace", "name", "environment_id", "status", "packages", "artifac
 async def list_builds(request: web.Request) -> web.StreamResponse:
     """Those of environments that the sender may read."""
     check_parameters(request, (*FILTERS, *PAGING), SEVERAL)
-    which, artifact = read_filter(request), read_artifact(request)
-    paging, page = read_page(request, BUILD_SORTS, "id")
-    store = request.app[PARTS].stored_environments.builds
-
-    async def load(ids: Sequence[int]) -> list[dict[str, Any]]:
-        return [write_build(each) for each in await store.find_many(ids)]
-
-    if page is None:
-        ids = [] if is_never_made(artifact) else await store.list_ids(scope_of(request), which, paging)
-        return await answer_all(request, ids, load)
-    if is_never_made(artifact):
-        return answer_data([], page=page, size=paging.limit, count=0)
-    listed = await store.list_all(scope_of(request), which, paging)
-    rows = [write_build(each) for each in listed.items]
-    return answer_data(rows, page=page, size=paging.limit, count=listed.count)
+    rows = request.app[PARTS].stored_environments.builds
+    return await answer_rows(request, rows, read_filter(request), read_page(request, BUILD_SORTS, "id"), write_build)
 
 
 def read_filter(request: web.Request) -> BuildFilter:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.log import append
 from registry.api.documents import answer_data, answer_message, read_number, read_object, read_text
-from registry.api.environments.finding import MOST_BUILDS, named_of, scope_of
+from registry.api.environments.finding import MOST_BUILDS, named_of
 from registry.api.environments.queries import (
     PAGING,
     SEVERAL,
-    is_never_made,
+    answer_rows,
     read_artifact,
     read_packages,
     read_page,
@@ -23,7 +20,6 @@ from registry.api.environments.queries import (
 from registry.api.environments.specification import check_description
 from registry.api.environments.writing import DIRECTORY, LOGS, write_build, write_environment
 from registry.api.queries import check_parameters, read_word
-from registry.api.streamed import answer_all
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -36,21 +32,10 @@ FILTERS = ("namespace", "name", "search", "status", "packages", "artifact")
 async def list_environments(request: web.Request) -> web.StreamResponse:
     """Those that the sender may read. conda-store's command line needs all of them where it names no page."""
     check_parameters(request, (*FILTERS, *PAGING), SEVERAL)
-    which, artifact = read_filter(request), read_artifact(request)
-    paging, page = read_page(request, ENVIRONMENT_SORTS, "namespace")
-    store = request.app[PARTS].stored_environments.environments
-
-    async def load(ids: Sequence[int]) -> list[dict[str, Any]]:
-        return [write_environment(each) for each in await store.find_many(ids)]
-
-    if page is None:
-        ids = [] if is_never_made(artifact) else await store.list_ids(scope_of(request), which, paging)
-        return await answer_all(request, ids, load)
-    if is_never_made(artifact):
-        return answer_data([], page=page, size=paging.limit, count=0)
-    listed = await store.list_all(scope_of(request), which, paging)
-    rows = [write_environment(each) for each in listed.items]
-    return answer_data(rows, page=page, size=paging.limit, count=listed.count)
+    rows = request.app[PARTS].stored_environments.environments
+    return await answer_rows(
+        request, rows, read_filter(request), read_page(request, ENVIRONMENT_SORTS, "namespace"), write_environment
+    )
 
 
 def read_filter(request: web.Request) -> EnvironmentFilter:

@@ -1,23 +1,67 @@
-"""What lists of environments and builds are asked for, in the words of conda-store's clients."""
+"""Lists of environments and of builds: questions in the words of conda-store's clients, and answers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from registry.api.documents import read_paging, read_sorting
+from registry.api.documents import answer_data, read_paging, read_sorting
+from registry.api.environments.finding import scope_of
 from registry.api.environments.writing import DIRECTORY, FILES_OF_TYPES, LOGS
 from registry.api.queries import read_word, read_words
+from registry.api.streamed import answer_all
 from registry.errors import PageInvalid
-from storage.environments.vocabulary import BuildStatus, Paging
+from storage.environments.lists.scope import Scope
+from storage.environments.vocabulary import BuildStatus, Listed, Paging
 
 PAGING = ("page", "size", "sort_by", "order")
 ARTIFACT_TYPES = (DIRECTORY, "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
 SEVERAL = {"packages": 20}
 """How often a parameter may be there that may be there several times."""
 _NUMBER = re.compile(r"[0-9]{1,10}")
+
+Filter_contra = TypeVar("Filter_contra", contravariant=True)
+Filter = TypeVar("Filter")
+Row = TypeVar("Row")
+
+
+class Rows(Protocol[Filter_contra, Row]):
+    """The environments or the builds of a store."""
+
+    async def list_all(self, scope: Scope, which: Filter_contra, paging: Paging, /) -> Listed[Row]:
+        """One page, and how many rows there are in all."""
+        ...
+
+    async def list_ids(self, scope: Scope, which: Filter_contra, paging: Paging, /) -> list[int]:
+        """Of all rows, in the wanted order."""
+        ...
+
+    async def find_many(self, ids: Sequence[int], /) -> list[Row]:
+        """In this order."""
+        ...
+
+
+async def answer_rows(
+    request: web.Request,
+    rows: Rows[Filter, Row],
+    which: Filter,
+    asked: tuple[Paging, int | None],
+    write: Callable[[Row], dict[str, Any]],
+) -> web.StreamResponse:
+    """Answer with the rows that match `which` and that the sender may read; `asked` is from `read_page`."""
+    (paging, page), scope = asked, scope_of(request)
+    is_empty = is_never_made(read_artifact(request))
+
+    async def load(ids: Sequence[int]) -> list[dict[str, Any]]:
+        return [write(each) for each in await rows.find_many(ids)]
+
+    if page is None:
+        return await answer_all(request, [] if is_empty else await rows.list_ids(scope, which, paging), load)
+    listed: Listed[Row] = Listed([], 0) if is_empty else await rows.list_all(scope, which, paging)
+    return answer_data([write(each) for each in listed.items], page=page, size=paging.limit, count=listed.count)
 
 
 def read_packages(request: web.Request) -> tuple[str, ...]:
