@@ -20,12 +20,13 @@ from builder.artifacts.referrers import TYPES
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import write_repository
-from builder.errors import BuilderError, InputInvalid, TooManyBuilds
+from builder.errors import InputInvalid
 from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI
-from registry.errors import Denied, SpecificationRefused
+from registry.errors import Denied
 from registry.http.manifests import warning
 from registry.kinds.extended import check_extended
 from registry.kinds.kind import KIND, is_granted
+from registry.kinds.refused import refusing_specification
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, room_for
 from registry.rates import caller_of
@@ -124,12 +125,8 @@ async def ask_for_written(
             namespace, name, wanted, by=request[PRINCIPAL].name, caller=caller_of(request), record=record
         )
 
-    try:
+    with refusing_specification():
         build = await parts.repositories.room.within(repository, ask)
-    except (TooManyBuilds, InputInvalid):
-        raise
-    except BuilderError as error:
-        raise SpecificationRefused(str(error)) from error
     return Asked(build, [*told_of_name, *wanted.warnings])
 
 

@@ -8,12 +8,11 @@ from auth.permission import Permission
 from auth.refusal import BUILD
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import read_input_aside
-from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from registry.access.rights import Found, check_entity
-from registry.api.documents import answer_data, read_flag, read_object, read_text
+from registry.api.documents import answer_data, read_object
 from registry.api.environments.finding import named_of
-from registry.api.environments.specification import LARGEST, PARSED
-from registry.errors import BodyInvalid, SpecificationRefused
+from registry.api.environments.specification import LARGEST, PARSED, read_written
+from registry.kinds.refused import refusing_specification
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, PROXIES, room_for
 from registry.rates import caller_of, count_request
@@ -31,23 +30,16 @@ async def find_image(request: web.Request) -> Found[EnvironmentInput]:
     count_request(request)
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, ("specification", "is_lockfile"), LARGEST)
-        text = read_text(document, "specification")
-        if text is None:
-            raise BodyInvalid("specification", "it is missing; send the text of an environment file or a lock")
-        is_lock = True if read_flag(document, "is_lockfile") else None
+        text, is_lock = read_written(document)
         settings = named.wanted.settings.inputs_without_name
-        wanted = await read_input_aside(text.encode(), settings, named.builder.pool, is_lock=is_lock)
+        wanted = await read_input_aside(text, settings, named.builder.pool, is_lock=is_lock)
     return Found(entity, wanted, is_counted=True)
 
 
 async def post_image(request: web.Request, wanted: EnvironmentInput) -> web.StreamResponse:
     """The spec is solved and its lock stored, which is what the handle is found by; the image is built by a pull."""
-    try:
+    with refusing_specification():
         handle = await named_of(request).handles.make(wanted, caller_of(request))
-    except (TooManyBuilds, InputInvalid):
-        raise
-    except BuilderError as error:
-        raise SpecificationRefused(str(error)) from error
     actor = actor_of(request, request[PRINCIPAL])
     request.app[PARTS].audit.note(actor.did(STORE, handle.repository, lock=handle.lock_key))
     url = request.app[PROXIES].base_url(request) or "http://HOST:PORT"

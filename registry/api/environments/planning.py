@@ -14,7 +14,6 @@ from builder.artifacts.artifact import choose_platform
 from builder.channels.channel import resolve_address
 from builder.environments.difference import Change, Difference
 from builder.environments.previews import Preview
-from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from builder.locks.lock import Lock, LockedPackage
 from builder.search.package import make_id
 from registry.access.rights import Found, check_anywhere
@@ -23,8 +22,8 @@ from registry.api.documents import answer_aside
 from registry.api.environments.finding import named_of
 from registry.api.environments.specification import Sent, read_specification
 from registry.api.queries import check_parameters, read_words
-from registry.errors import SpecificationRefused
 from registry.kinds.extended import check_extended
+from registry.kinds.refused import refusing_specification
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.rates import caller_of, count_request
@@ -46,14 +45,10 @@ async def post_solve(request: web.Request, sent: Sent) -> web.StreamResponse:
     """Nothing is built or recorded. The current build that it is compared with is told to whoever may read it."""
     await check_extended(request, sent.wanted.extends)
     may_read = request.app[PARTS].access.may(request[PRINCIPAL], Permission.ENVIRONMENT_READ, sent.repository)
-    try:
+    with refusing_specification():
         preview = await named_of(request).previews.make(
             sent.namespace, sent.name, sent.wanted, caller_of(request), compared=may_read
         )
-    except (TooManyBuilds, InputInvalid):
-        raise
-    except BuilderError as error:
-        raise SpecificationRefused(str(error)) from error
     return await answer_aside(lambda: write_plan(preview))
 
 
@@ -65,13 +60,9 @@ async def solve_specification(request: web.Request) -> web.StreamResponse:
     count_request(request)
     text = json.dumps(_read_query(request))
     named = named_of(request)
-    try:
+    with refusing_specification():
         wanted = await named.wanted.read(text.encode(), named.builder.pool, "")
         lock = await named.previews.solve("", "", wanted, caller_of(request))
-    except (TooManyBuilds, InputInvalid):
-        raise
-    except BuilderError as error:
-        raise SpecificationRefused(str(error)) from error
     alias = named.builder.settings.channel_alias
     rows = [_write_solved(package, alias) for package in lock.packages[choose_platform(lock)]]
     return web.Response(body=orjson.dumps({"status": "ok", "solve": rows}), headers=UNSTORED_JSON)

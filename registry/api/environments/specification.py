@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,14 +16,15 @@ from builder.environments.inputs.environment_file import LONGEST_NAME, check_nam
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import write_repository
-from builder.errors import BuilderError, InputInvalid, TooManyBuilds
+from builder.errors import InputInvalid
 from registry.access.rights import Found, check_anywhere, check_within
 from registry.api.documents import answer_data, read_flag, read_object, read_text
 from registry.api.environments.finding import named_of
 from registry.api.permissions import find_primary_namespace
-from registry.errors import BodyInvalid, Denied, NameInvalid, SpecificationRefused
+from registry.errors import BodyInvalid, Denied, NameInvalid
 from registry.http.references import check_repository
 from registry.kinds.extended import check_extended
+from registry.kinds.refused import refusing_specification
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, room_for
 from registry.rates import caller_of, count_request
@@ -73,7 +76,7 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
         action = "environment.create" if build.is_current else "environment.update"
         await append(connection, actor.did(action, sent.repository, build=build.id))
 
-    try:
+    with refusing_specification():
         build = await named_of(request).create(
             sent.namespace,
             sent.name,
@@ -83,11 +86,6 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
             description=sent.description,
             record=record,
         )
-    except (TooManyBuilds, InputInvalid):
-        raise
-    except BuilderError as error:
-        # not found, as a pull is told, would be of no use here
-        raise SpecificationRefused(str(error)) from error
     warnings = {"message": "; ".join(sent.wanted.warnings)} if sent.wanted.warnings else {}
     return answer_data({"build_id": build.id}, **warnings)
 
@@ -102,26 +100,31 @@ async def read_specification(request: web.Request, permission: Permission, *, ne
     count_request(request)
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, FIELDS, LARGEST)
-        text = read_text(document, "specification")
-        if text is None:
-            raise BodyInvalid("specification", "it is missing; send the text of an environment file or a lock")
+        text, is_lock = read_written(document)
         name, description = read_text(document, "environment_name"), read_text(document, "environment_description")
-        must_be_lock = read_flag(document, "is_lockfile")
         namespace = read_text(document, "namespace") or await find_primary_namespace(request)
         request.app[PARTS].namespaces.check(namespace)
         check_within(request, permission, namespace)
         named = named_of(request)
         wanted = await named.wanted.read(
-            text.encode(),
+            text,
             named.builder.pool,
             namespace,
             name,
-            is_lock=True if must_be_lock else None,
+            is_lock=is_lock,
             needs_name=needs_name,
         )
     if not (needs_name or name or wanted.name):
         return Sent(namespace, "", f"{namespace}/*", wanted, None)
     return _name(request, wanted, namespace, name, description)
+
+
+def read_written(document: Mapping[str, Any]) -> tuple[bytes, bool | None]:
+    """What somebody wrote down, and True if it has to be a lock. Raises BodyInvalid."""
+    text = read_text(document, "specification")
+    if text is None:
+        raise BodyInvalid("specification", "it is missing; send the text of an environment file or a lock")
+    return text.encode(), read_flag(document, "is_lockfile") or None
 
 
 def check_description(text: str, where: str) -> None:
