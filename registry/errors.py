@@ -185,7 +185,8 @@ class PathInvalid(RequestError):
     """A part of a path that cannot be the name or the number of anything; `field` is which."""
 
     def __init__(self, field: str, value: str, expected: str) -> None:
-        super().__init__(f"{quote(value)} in the path cannot be a {field}: {expected}")
+        article = "an" if field.startswith(("a", "e", "i", "o", "u")) else "a"
+        super().__init__(f"{quote(value)} in the path cannot be {article} {field}: {expected}")
 
 
 class SpecificationRefused(RequestError):

@@ -83,7 +83,7 @@ class Specified(Shape):
     conda: Many | None = None
     """Match specs."""
     pip: Many | None = None
-    """Requirements of PyPI packages, which are refused as long as they are not supported."""
+    """Requirements of PyPI packages."""
 
 
 class Solved(Shape):

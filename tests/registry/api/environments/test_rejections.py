@@ -107,7 +107,7 @@ ADDRESSES = [
     ("build/x/", "'x' in the path cannot be a build: expected the number of a build"),
     ("build/99999999999/", "'99999999999' in the path cannot be a build: expected the number of a build"),
     ("environment/Team/x/", "'Team' in the path cannot be a namespace: expected"),
-    ("environment/team/a%20b/", "'a b' in the path cannot be a environment: expected"),
+    ("environment/team/a%20b/", "'a b' in the path cannot be an environment: expected"),
     ("namespace/Team/", "'Team' in the path cannot be a namespace: expected"),
     ("namespace/?sort_by=created", "query parameter sort_by='created': expected one of"),
 ]
