@@ -26,11 +26,17 @@ _READ = Permission.NAMESPACE_READ
 NAME_RULE = "expected the name of a namespace: parts of a-z and 0-9, joined by single . _ -"
 
 
-async def find_namespace(request: web.Request) -> Found[Namespace]:
-    """Raises PathInvalid, NamespaceUnknown."""
+def read_namespace(request: web.Request) -> str:
+    """The name of a namespace in the path. Raises PathInvalid."""
     name = request.match_info["namespace"]
     if not is_name(name):
         raise PathInvalid("namespace", name, NAME_RULE)
+    return name
+
+
+async def find_namespace(request: web.Request) -> Found[Namespace]:
+    """Raises PathInvalid, NamespaceUnknown."""
+    name = read_namespace(request)
     unknown = NamespaceUnknown(name)
     try:
         namespace = await request.app[PARTS].namespaces.find(name)

@@ -6,11 +6,11 @@ import re
 
 from aiohttp import web
 
-from auth.accounts.names import is_name
 from auth.permission import Permission
 from builder.environments.inputs.environment_file import LONGEST_NAME, NAME
 from builder.environments.life import NamedEnvironments, write_repository
 from registry.access.rights import Found
+from registry.api.namespaces import read_namespace
 from registry.errors import PathInvalid, RouteUnknown
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -34,9 +34,7 @@ def named_of(request: web.Request) -> NamedEnvironments:
 
 async def find_environment(request: web.Request) -> Found[Environment]:
     """Raises PathInvalid, EnvironmentUnknown."""
-    namespace, name = request.match_info["namespace"], request.match_info["environment"]
-    if not is_name(namespace):
-        raise PathInvalid("namespace", namespace, "expected the name of a namespace: a-z, 0-9 and single . _ -")
+    namespace, name = read_namespace(request), request.match_info["environment"]
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise PathInvalid("environment", name, f"expected letters, digits and + _ @ $ & ? ^ ~ . = -, {LONGEST_NAME}")
     unknown = EnvironmentUnknown(namespace, name)

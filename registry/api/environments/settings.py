@@ -7,13 +7,13 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.accounts.names import is_name
 from auth.audit.log import append
 from builder.environments.settings import SettingsFound
 from builder.errors import InputInvalid
 from registry.api.documents import answer_data, read_object
 from registry.api.environments.finding import named_of
-from registry.errors import BodyInvalid, PathInvalid
+from registry.api.namespaces import read_namespace
+from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.trail import actor_of
@@ -71,7 +71,4 @@ def _write_layers(found: SettingsFound) -> dict[str, Any]:
 
 def _read_namespace(request: web.Request) -> str:
     """Empty where the path has none. Raises PathInvalid."""
-    namespace = request.match_info.get("namespace", "")
-    if namespace and not is_name(namespace):
-        raise PathInvalid("namespace", namespace, "expected the name of a namespace: a-z, 0-9 and single . _ -")
-    return namespace
+    return read_namespace(request) if "namespace" in request.match_info else ""
