@@ -175,6 +175,20 @@ UPLOAD_BUDGET = web.AppKey("upload_budget", UploadBudget)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 
 
+UNKNOWN_URL = "http://HOST:PORT"
+"""Shown if neither the request nor the settings say at which URL we are reached."""
+
+
+def url_of(request: web.Request) -> str:
+    """The URL at which the sender reached us, to be shown to them."""
+    return request.app[PROXIES].base_url(request) or UNKNOWN_URL
+
+
+def host_of(request: web.Request) -> str:
+    """What references of images begin with: the same without its scheme."""
+    return url_of(request).partition("://")[2]
+
+
 def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
     """Hold memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
     return request.app[UPLOAD_BUDGET].take(client_of(request.app[PROXIES].client(request)), size)

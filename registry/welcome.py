@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from registry.answers import PAGE_HEADERS
-from registry.parts import PARTS, PROXIES
+from registry.parts import PARTS, host_of, url_of
 
 _TEXT = """\
 condery: a registry of container images that makes conda environments on demand.
@@ -23,12 +23,8 @@ Health:              {url}/healthz   and   {url}/readyz
 Documentation:       README.md and docs/ in condery's source; docs/clients.md for docker, podman and others
 """
 
-UNKNOWN_URL = "http://HOST:PORT"
-"""Shown if neither the request nor the settings say at which URL we are reached."""
-
 
 async def welcome(request: web.Request) -> web.Response:
-    url = request.app[PROXIES].base_url(request) or UNKNOWN_URL
-    text = _TEXT.format(url=url, host=url.partition("://")[2], root=request.app[PARTS].demand.root)
+    text = _TEXT.format(url=url_of(request), host=host_of(request), root=request.app[PARTS].demand.root)
     # a shared cache must not keep text that quotes one client's Host
     return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=PAGE_HEADERS)

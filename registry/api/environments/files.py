@@ -20,7 +20,7 @@ from registry.api.logs import stream_events, stream_log
 from registry.api.queries import check_parameters, read_word
 from registry.errors import NothingMade, PageInvalid, StillBuilding
 from registry.kinds.sending import send_file
-from registry.parts import PARTS, PROXIES, SETTINGS
+from registry.parts import PARTS, SETTINGS, host_of
 from registry.rates import caller_of
 from storage.environments.vocabulary import BuildStatus, Environment, EnvironmentBuild
 from storage.errors import EnvironmentBuildUnknown
@@ -99,9 +99,7 @@ async def _wait_for(request: web.Request, build: EnvironmentBuild, what: str) ->
 async def get_image(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
     """The reference of the image, for docker pull."""
     build = await _wait_for(request, build, "the image")
-    url = request.app[PROXIES].base_url(request) or "http://HOST:PORT"
-    reference = f"{url.partition('://')[2]}/{build.repository}:{build.id}"
-    return web.Response(text=reference, headers=PAGE_HEADERS)
+    return web.Response(text=f"{host_of(request)}/{build.repository}:{build.id}", headers=PAGE_HEADERS)
 
 
 async def get_installer(_request: web.Request, _build: EnvironmentBuild) -> web.StreamResponse:

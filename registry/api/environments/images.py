@@ -14,7 +14,7 @@ from registry.api.environments.finding import named_of
 from registry.api.environments.specification import LARGEST, PARSED, read_written
 from registry.kinds.refused import refusing_specification
 from registry.observer import PRINCIPAL
-from registry.parts import PARTS, PROXIES, room_for
+from registry.parts import PARTS, host_of, room_for
 from registry.rates import caller_of, count_request
 from registry.trail import actor_of
 
@@ -42,8 +42,7 @@ async def post_image(request: web.Request, wanted: EnvironmentInput) -> web.Stre
         handle = await named_of(request).handles.make(wanted, caller_of(request))
     actor = actor_of(request, request[PRINCIPAL])
     request.app[PARTS].audit.note(actor.did(STORE, handle.repository, lock=handle.lock_key))
-    url = request.app[PROXIES].base_url(request) or "http://HOST:PORT"
-    place = f"{url.partition('://')[2]}/{handle.repository}"
+    place = f"{host_of(request)}/{handle.repository}"
     document = {
         "handle": handle.name,
         "reference": f"{place}:{handle.tag}",
