@@ -13,7 +13,7 @@ from builder.channels.logins import Logins, NamespaceLogins
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, InvalidImageName, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.image.finished import FinishedImage
-from builder.locks.lock import Lock
+from builder.locks.aside import read_spec
 from builder.locks.stored import find_lock_key
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
@@ -129,7 +129,7 @@ class Demand:
         document = await self._catalog.locks.find(lock_key)
         if document is None:
             raise UnknownLock(f"lock-{lock_key[:12]}", "it was deleted; build the environment again")
-        spec = Lock.from_json(document).spec
+        spec = read_spec(document)
         policy = await self._admission.of(namespace, "").find_policy()
         logins = await self._logins.find(spec.owner)
         job = Job("artifact", spec, lock_key, name, policy.key, logins.key, self._settings_key, namespace=namespace)
@@ -333,7 +333,7 @@ async def read_name(repository: str, tag: str, settings: BuilderSettings, catalo
     """
     handle = image_name.find_spec_handle(repository, settings)
     document = await catalog.locks.find_of_spec(handle) if handle else None
-    stored = Lock.from_json(document).spec if document else None
+    stored = read_spec(document) if document else None
     if stored is not None:
         is_ours = stored.owner in ("", settings.root) and not stored.base
         stored = replace(stored, owner="") if is_ours else None

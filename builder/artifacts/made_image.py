@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder.locks.aside import read_lock
 from builder.locks.lock import Lock
 from builder.platforms import conda_platform
 from storage.catalog.parts import Catalog
@@ -59,7 +60,8 @@ async def find_made_image(catalog: Catalog, key: str) -> MadeImage | None:
     manifests = await catalog.images.list_manifests(key) if found else []
     if not document or not found or not manifests:
         return None
-    return MadeImage(key, Lock.from_json(found), _read_manifests(manifests, Lock.from_json(found)), document)
+    lock = await read_lock(found)
+    return MadeImage(key, lock, _read_manifests(manifests, lock), document)
 
 
 def _read_manifests(stored: Sequence[StoredManifest], lock: Lock) -> tuple[ImageManifest, ...]:

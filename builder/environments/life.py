@@ -27,8 +27,7 @@ from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
 from builder.image.finished import FinishedImage
-from builder.locks.aside import work_on, write_lock
-from builder.locks.lock import Lock
+from builder.locks.aside import read_spec, work_on, write_lock
 from builder.names.spec import EnvironmentSpec
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
@@ -206,7 +205,7 @@ class NamedEnvironments:
         if build.cause is Cause.IMPORT and build.lock_key is not None:
             # it is what was built, which its image begins with
             document = await self.builder.catalog.locks.find(build.lock_key)
-            return Lock.from_json(document).spec if document else request.spec
+            return read_spec(document) if document else request.spec
         try:
             return await self.wanted.find_spec(request, build.namespace, build.name)
         except EnvironmentUnusable:

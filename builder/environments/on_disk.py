@@ -21,7 +21,7 @@ import structlog
 from builder.build import Builder
 from builder.environments.directories.directories import Directories
 from builder.errors import BuilderError, DirectoryUnsuitable
-from builder.locks.lock import Lock
+from builder.locks.aside import read_lock
 from builder.platforms import host_platform
 from builder.work.claims import Claim, on_behalf_of
 from storage.background import in_background
@@ -131,7 +131,7 @@ class OnDisk:
         namespace, name, build = wanted.namespace, wanted.name, str(wanted.build)
         if await self.directories.find_current(namespace, name) != build:
             document = await self.builder.catalog.locks.find(wanted.lock_key)
-            lock = Lock.from_json(document) if document else None
+            lock = await read_lock(document) if document else None
             platform = host_platform()
             if lock is None or platform is None:
                 return

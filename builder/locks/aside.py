@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec
 
 T = TypeVar("T")
 
@@ -29,6 +30,11 @@ async def read_lock(document: Mapping[str, Any]) -> Lock:
     if _is_large(document["packages"]):
         return await asyncio.to_thread(Lock.from_json, document)
     return Lock.from_json(document)
+
+
+def read_spec(document: Mapping[str, Any]) -> EnvironmentSpec:
+    """The spec in a lock's document, without its packages, which may be very many."""
+    return EnvironmentSpec.from_json(document["spec"])
 
 
 async def write_lock(lock: Lock) -> tuple[str, str]:
