@@ -10,7 +10,7 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachetools import LRUCache
@@ -140,15 +140,6 @@ class EnvironmentBuilds:
         found = read_specification(row)
         if len(row.document) + len(row.request) <= LONGEST_REMEMBERED:
             self._specifications[specification_id] = found
-        return found
-
-    async def find_specifications(self, ids: Iterable[int]) -> dict[int, Specification]:
-        """Specifications by their ids."""
-        found: dict[int, Specification] = {}
-        async with self._database.reading() as connection:
-            for batch in batches(set(ids)):
-                query = select(*SPECIFICATION_COLUMNS).where(specification.c.id.in_(batch))
-                found |= {row.id: read_specification(row) for row in await connection.execute(query)}
         return found
 
     async def find_for_tag(self, repository: str, tag: str) -> EnvironmentBuild | None:

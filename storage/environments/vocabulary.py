@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from storage.digest import Descriptor
 
@@ -147,7 +147,6 @@ class Paging:
     descending: bool = False
 
 
-EnvironmentSort = Literal["id", "name", "namespace"]
 ENVIRONMENT_SORTS = ("id", "name", "namespace")
 BUILD_SORTS = ("id", "scheduled_on", "started_on", "ended_on")
 

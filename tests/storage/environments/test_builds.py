@@ -226,10 +226,9 @@ async def test_a_pull_is_recorded_now_and_then(named: Named) -> None:
 
 async def test_specifications(named: Named) -> None:
     builds: list[EnvironmentBuild] = [await named.ask("one"), await named.ask("two")]
-    found = await named.store.builds.find_specifications([*(each.specification for each in builds), 99])
-    assert {each.document["dependencies"][0] for each in found.values()} == {"one", "two"}
-    one = await named.store.builds.find_specification(builds[0].specification)
-    assert (one, one.request, one.name) == (found[one.id], {"items": ["one"]}, "science")
+    one, two = [await named.store.builds.find_specification(each.specification) for each in builds]
+    assert [each.document["dependencies"][0] for each in (one, two)] == ["one", "two"]
+    assert (one.id, one.request, one.name) == (builds[0].specification, {"items": ["one"]}, "science")
 
 
 async def test_the_document_of_an_image_outlives_it(named: Named) -> None:

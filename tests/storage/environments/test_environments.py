@@ -89,10 +89,10 @@ async def test_an_equal_specification_elsewhere_is_another_one(named: Named) -> 
     elsewhere = await named.ask(namespace="lab")
     await named.store.environments.delete("team", "science")
     again = await named.ask()
-    found = await named.store.builds.find_specifications([first.specification, elsewhere.specification])
+    known, other = [await named.store.builds.find_specification(each.specification) for each in (first, elsewhere)]
     assert len({first.specification, elsewhere.specification, again.specification}) == 3
-    assert found[first.specification].sha256 == found[elsewhere.specification].sha256
-    assert found[elsewhere.specification].created > 1.0
+    assert known.sha256 == other.sha256
+    assert other.created > 1.0
 
 
 async def test_what_is_recorded_with_a_request_is_undone_with_it(named: Named) -> None:

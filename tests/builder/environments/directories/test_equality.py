@@ -29,7 +29,6 @@ from tests.support.builder.installed import installed
 from tests.support.builder.packages import PLACEHOLDER, File, Link, Made, Package
 from tests.support.builder.services import open_service, spec_of
 
-SHARED = "from the package that is wanted by the other"
 BINARY = b"\x7fELF\0" + PLACEHOLDER.encode() + b"/lib:" + PLACEHOLDER.encode() + b"/lib64\0rest\0" + b"x" * 100
 TEXT = f"#!{PLACEHOLDER}/bin/python\nhome = {PLACEHOLDER}\nagain = {PLACEHOLDER}{PLACEHOLDER}\n".encode()
 

@@ -57,10 +57,6 @@ def in_first_build(**fields: Any) -> Spoil:
     return in_document(lambda document: document["builds"][0].update(fields))
 
 
-def in_first_image(change: Change) -> Spoil:
-    return in_document(lambda document: change(document["builds"][0]["image"]))
-
-
 def in_lock(change: Change) -> Spoil:
     """A lock with a right key, which says something that no lock may say."""
     return lambda layout: change_lock(layout, change, key=lambda lock: Lock.from_json(lock).key)
