@@ -159,27 +159,9 @@ class Environments:
     async def _take_back(self, build_id: int) -> None:
         async with self._database.writing() as connection:
             build = await self._lock_build(connection, build_id)
-            row = environment_build
-            await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
-            # the file that it was asked for with, if that was pushed
-            await drop_build(self._database, connection, build)
-            await self._leave(connection, build)
-            await announce(connection, build.repository)
-            await hint(connection, CHANNEL)
-        await self.names.load()
-        self.changes.mark(build.repository)
-        self.changes.mark(build.namespace)
-
-    async def describe(self, namespace: str, name: str, description: str) -> Environment:
-        """Set the description. Raises EnvironmentUnknown."""
-        return await self.change(namespace, name, description=description)
-
-    async def set_current(self, namespace: str, name: str, build_id: int) -> Environment:
-        """Make a completed build the current one, an earlier or a later one.
-
-        Raises EnvironmentUnknown, EnvironmentBuildUnknown if it is not the environment's, BuildStateWrong.
-        """
-        return await self.change(namespace, name, build_id=build_id)
+            # with the file that it was asked for with, if that was pushed
+            await self._delete_build(connection, build)
+        await self._tell_deleted(build)
 
     async def change(
         self,
@@ -190,7 +172,11 @@ class Environments:
         description: str | None = None,
         record: Record[Environment] | None = None,
     ) -> Environment:
-        """Set what is not None, both or neither. Raises what `set_current` does."""
+        """Set what is not None, both or neither. The current build may be an earlier or a later one.
+
+        Raises EnvironmentUnknown, EnvironmentBuildUnknown for a build that is not the environment's, BuildStateWrong
+        for one that is not complete.
+        """
         async with self._database.writing() as connection:
             found = await self._lock_environment(connection, namespace, name)
             if build_id is not None:
@@ -262,18 +248,25 @@ class Environments:
                     f"it is the current build of {build.namespace}/{build.name}; make another one the current build, "
                     "or delete the environment",
                 )
-            row = environment_build
-            await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
-            await drop_build(self._database, connection, build)
-            await self._leave(connection, build)
+            await self._delete_build(connection, build)
             if record is not None:
                 await record(connection, build)
-            await announce(connection, build.repository)
-            await hint(connection, CHANNEL)
+        await self._tell_deleted(build)
+        return build
+
+    async def _delete_build(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        row = environment_build
+        await connection.execute(update(row).where(row.c.id == build.id).values(deleted=time.time()))
+        await drop_build(self._database, connection, build)
+        await self._leave(connection, build)
+        await announce(connection, build.repository)
+        await hint(connection, CHANNEL)
+
+    async def _tell_deleted(self, build: EnvironmentBuild) -> None:
+        """Void what is remembered: a deleted build may have been the last one of its environment."""
         await self.names.load()
         self.changes.mark(build.repository)
         self.changes.mark(build.namespace)
-        return build
 
     async def _lock_environment(self, connection: AsyncConnection, namespace: str, name: str) -> Environment:
         """An environment that nobody else changes until the transaction ends. Raises EnvironmentUnknown."""

@@ -119,7 +119,7 @@ async def test_what_can_be_done_in_each_state(tmp_path: Path) -> None:
             with pytest.raises(BuildStateWrong, match="cancel it first"):
                 await environments.delete_build(build.id)
             with pytest.raises(BuildStateWrong, match="COMPLETED"):
-                await environments.set_current("team", "science", build.id)
+                await environments.change("team", "science", build_id=build.id)
             second = await named.rebuild(build.id, by="bob")
             assert await named.cancel(await named.store.builds.find(build.id), "ann canceled it")
             assert not await named.cancel(await named.store.builds.find(build.id), "ann canceled it again")

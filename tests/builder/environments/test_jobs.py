@@ -75,7 +75,7 @@ async def placed(tmp_path: Path, *, rules: PolicySettings | None = None) -> Asyn
 async def test_builds_beyond_those_that_are_kept_go_but_never_the_current_one(tmp_path: Path) -> None:
     async with placed(tmp_path) as place:
         builds = [await place.make(name) for name in ("one", "two", "one")]
-        await place.named.store.environments.set_current("team", "science", builds[0].id)
+        await place.named.store.environments.change("team", "science", build_id=builds[0].id)
         assert await place.jobs.retire() == 0
         await place.named.store.settings.change({"kept_builds": 1}, "team")
         assert await place.jobs.retire() == 1

@@ -36,7 +36,7 @@ async def test_from_a_file_to_an_image_and_back(tmp_path: Path) -> None:
         assert second.is_current
         third = await end_of(named, await named.create("team", "Science", write_down(service, "one"), by="bob"))
         assert third.same_as == first.id
-        await named.store.environments.set_current("team", "Science", first.id)
+        await named.store.environments.change("team", "Science", build_id=first.id)
         ticket = await named.find_ticket("team/science", "latest", OURSELVES)
         assert ticket is not None
         image = await ticket.wait(0)

@@ -116,7 +116,7 @@ async def test_what_one_server_does_another_one_does_not_remember_otherwise(
             assert "team/science" in names
             for change in (
                 lambda: here.rebuild(first.id, by="ann"),
-                lambda: here.store.environments.set_current("team", "science", first.id),
+                lambda: here.store.environments.change("team", "science", build_id=first.id),
                 lambda: here.store.environments.delete_build(first.id + 1),
                 lambda: here.delete("team", "science", by="ann"),
             ):

@@ -89,7 +89,7 @@ async def test_what_each_tag_means(tmp_path: Path) -> None:
         assert {"latest", str(first.id), str(second.id)} <= set(tags)
         async with place.client.get("/v2/_catalog") as answer:
             assert "team/science" in (await answer.json())["repositories"]
-        await place.named.store.environments.set_current("team", "Science", first.id)
+        await place.named.store.environments.change("team", "Science", build_id=first.id)
         assert (await place.get("latest"))[1]["Docker-Content-Digest"] == oldest
 
 

@@ -87,7 +87,7 @@ async def test_the_link_follows_the_current_build(tmp_path: Path) -> None:
         await place.until(lambda: (link / "share/name").read_text() == "two")
         # what can be gone back to stays
         assert (place.root / f"science-{first.id}").is_dir()
-        await place.named.store.environments.set_current("team", "science", first.id)
+        await place.named.store.environments.change("team", "science", build_id=first.id)
         await place.until(lambda: (link / "share/name").read_text() == "one")
         await place.named.store.environments.delete_build(second.id)
         await place.make("other", "one")
@@ -132,7 +132,7 @@ async def test_a_build_says_where_on_disk_it_is_or_why_it_is_not(
                     lambda: sorted(each.name for each in place.root.iterdir()) == ["envs", link.resolve().name]
                 )
 
-            await place.named.store.environments.set_current("team", "science", first.id + 1)
+            await place.named.store.environments.change("team", "science", build_id=first.id + 1)
             (disk / "filler").unlink()
             await place.until(lambda: (link / "share/name").read_text() == "large")
             large_build = await place.named.store.builds.find(first.id + 1)
@@ -162,7 +162,7 @@ async def test_retention_removes_a_directory_once_nothing_runs_from_it_and_never
             build = await place.make("science", package)
             directories.append(place.root / f"science-{build.id}")
             await place.until(lambda: link.is_symlink() and link.resolve() == directories[-1])
-        await place.named.store.environments.set_current("team", "science", build.id - 2)
+        await place.named.store.environments.change("team", "science", build_id=build.id - 2)
         await place.until(lambda: link.resolve() == directories[0])
         running = await asyncio.create_subprocess_exec("sleep", "600", cwd=directories[1])
         try:

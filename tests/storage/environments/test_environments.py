@@ -70,7 +70,7 @@ async def test_a_description_is_that_of_a_complete_build(named: Named) -> None:
     await named.publish(second)
     await named.complete(second)
     assert await find() == "second"
-    await named.store.environments.describe("team", "science", "by hand")
+    await named.store.environments.change("team", "science", description="by hand")
     await named.publish(third)
     await named.complete(third)
     assert await find() == "by hand"
@@ -157,7 +157,7 @@ async def test_what_there_is_not(named: Named) -> None:
     with pytest.raises(EnvironmentUnknown, match="did you mean science"):
         await environments.find("team", "sciense")
     with pytest.raises(EnvironmentUnknown, match="did you mean science"):
-        await environments.describe("team", "SCIENCE", "")
+        await environments.change("team", "SCIENCE", description="")
     with pytest.raises(EnvironmentUnknown):
         await environments.delete("other", "science")
     for method in (environments.delete_build, named.store.builds.find):
@@ -174,14 +174,14 @@ async def test_which_builds_can_become_the_current_one(named: Named) -> None:
     first, other = await named.make("one"), await named.make("two", name="other")
     waiting = await named.ask()
     with pytest.raises(EnvironmentBuildUnknown):
-        await environments.set_current("team", "science", other.id)
+        await environments.change("team", "science", build_id=other.id)
     with pytest.raises(BuildStateWrong, match="it is QUEUED"):
-        await environments.set_current("team", "science", waiting.id)
+        await environments.change("team", "science", build_id=waiting.id)
     with pytest.raises(EnvironmentUnknown):
-        await environments.set_current("team", "nothing", first.id)
+        await environments.change("team", "nothing", build_id=first.id)
     await named.content.change(tables.tag, tables.tag.c.name == str(first.id), name="moved")
     with pytest.raises(ManifestUnknown):
-        await environments.set_current("team", "science", first.id)
+        await environments.change("team", "science", build_id=first.id)
     assert (await environments.find("team", "science")).current_build == first.id
 
 
@@ -205,18 +205,18 @@ async def test_rolling_back_and_forward(named: Named) -> None:
     tags = await named.tags()
     assert tags["latest"] == tags[str(second.id)] != tags[str(first.id)]
     stamp = named.content.changes.stamp(REPOSITORY)
-    found = await named.store.environments.set_current("team", "science", first.id)
+    found = await named.store.environments.change("team", "science", build_id=first.id)
     assert found.current_build == first.id
     assert named.content.changes.stamp(REPOSITORY) != stamp
     assert (await named.tags())["latest"] == tags[str(first.id)]
     assert (await named.store.builds.find(first.id)).is_current
-    await named.store.environments.set_current("team", "science", second.id)
+    await named.store.environments.change("team", "science", build_id=second.id)
     assert await named.tags() == tags
 
 
 async def test_an_earlier_build_can_be_deleted_once_another_is_current(named: Named) -> None:
     first, second = await named.make("one"), await named.make("two")
-    await named.store.environments.set_current("team", "science", first.id)
+    await named.store.environments.change("team", "science", build_id=first.id)
     await named.store.environments.delete_build(second.id)
     found = await named.store.environments.find("team", "science")
     assert (found.current_build, found.last_build) == (first.id, first.id)
@@ -265,7 +265,7 @@ async def test_tags_of_lock_and_day_go_over_to_the_last_other_that_has_them(name
     tags = await named.tags()
     lock, day = _lock_tag("same"), _day(tags)
     assert tags[lock] == tags[day] == tags[str(builds[2].id)]
-    await named.store.environments.set_current("team", "science", builds[0].id)
+    await named.store.environments.change("team", "science", build_id=builds[0].id)
     await named.store.environments.delete_build(builds[2].id)
     tags = await named.tags()
     assert tags[lock] == tags[day] == tags[str(builds[1].id)]
@@ -366,7 +366,7 @@ async def test_writers_at_once_neither_wait_for_each_other_nor_lose_anything(nam
     async def roll(number: int) -> None:
         with contextlib.suppress(EnvironmentProblem):
             found = await environments.find("team", "science")
-            await environments.set_current("team", "science", (found.last_build or 0) - number % 2)
+            await environments.change("team", "science", build_id=(found.last_build or 0) - number % 2)
 
     async def clear(number: int) -> None:
         with contextlib.suppress(EnvironmentProblem):

@@ -107,7 +107,7 @@ async def test_a_search_is_for_text_and_not_a_pattern(filled: Named, text: str, 
 
 
 async def test_filters_are_about_the_current_build(filled: Named) -> None:
-    await filled.store.environments.set_current("team", "science", 1)
+    await filled.store.environments.change("team", "science", build_id=1)
     assert await names(filled, EnvironmentFilter(packages=("scipy",))) == []
     assert await names(filled, EnvironmentFilter(packages=("numpy",))) == ["team/science"]
 

@@ -40,7 +40,7 @@ async def test_the_version_changes_with_current_builds_and_deletions(named: Name
     assert await changed()
     await named.make("one", name="other")
     assert await changed()
-    await named.store.environments.set_current("team", "science", first.id)
+    await named.store.environments.change("team", "science", build_id=first.id)
     assert await changed()
     await named.store.environments.delete_build(second.id)
     assert await changed()
@@ -101,7 +101,7 @@ async def test_builds_beyond_the_last_that_are_kept(named: Named) -> None:
     assert await ids_expired(named, 4) == []
     assert await ids_expired(named, 2) == ids[:2]
     assert await ids_expired(named, 1) == await ids_expired(named, 0) == ids[:3]
-    await named.store.environments.set_current("team", "science", ids[0])
+    await named.store.environments.change("team", "science", build_id=ids[0])
     assert await ids_expired(named, 2) == [ids[1]]
     assert failed.id not in await ids_expired(named, 1)
 
@@ -217,7 +217,7 @@ async def test_alarms_are_about_current_builds(named: Named) -> None:
     assert await named.upkeep.set_alarm(second.id, "It has scipy.")
     assert await reasons(named) == [(second.id, "It has scipy.")]
     assert await named.upkeep.set_alarm(first.id, "It is old.")
-    await named.store.environments.set_current("team", "science", first.id)
+    await named.store.environments.change("team", "science", build_id=first.id)
     assert await reasons(named) == [(first.id, "It is old.")]
     assert await named.upkeep.set_alarm(first.id, None)
     assert not await named.upkeep.set_alarm(first.id, None)

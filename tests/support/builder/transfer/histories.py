@@ -84,8 +84,8 @@ async def make_history(tmp_path: Path) -> History:
             for specs in (("one", "two==1"), ("one",), ("tow",))
         ]
         assert [build.status for build in builds] == ["COMPLETED", "COMPLETED", "FAILED"], builds
-        await named.store.environments.set_current("team", "Science", builds[0].id)
-        await named.store.environments.describe("team", "Science", "For the analysis")
+        await named.store.environments.change("team", "Science", build_id=builds[0].id)
+        await named.store.environments.change("team", "Science", description="For the analysis")
         await named.store.settings.change(SETTINGS, "team", "Science")
         digests = [await digest_of(service, build) for build in builds[:2]]
         logs = [await log_of(service, build) for build in builds]
