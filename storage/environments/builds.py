@@ -55,6 +55,7 @@ from storage.environments.rows import (
 from storage.environments.usage import Usage, sum_namespaces
 from storage.environments.vocabulary import (
     DESCRIPTION,
+    LARGEST_ID,
     UNFINISHED,
     BuildFilter,
     BuildStatus,
@@ -74,7 +75,6 @@ from storage.quotas.limits import Limits
 from storage.quotas.room import Room
 from storage.repositories.rows import StoredManifest, lock_manifests
 
-LARGEST_ID = 2**31 - 1
 MOST_REMEMBERED = 128
 LONGEST_REMEMBERED = 32 << 10
 """Characters of a specification that is remembered: a lock is not."""

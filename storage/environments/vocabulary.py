@@ -30,6 +30,9 @@ def make_job_key(build_id: int) -> str:
     return hashlib.sha256(f"environment build {build_id}".encode()).hexdigest()
 
 
+LARGEST_ID = 2**31 - 1
+"""Of a build: more is no integer in a database."""
+
 UNFINISHED = (BuildStatus.QUEUED, BuildStatus.BUILDING)
 
 DESCRIPTION = "description"

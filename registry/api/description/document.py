@@ -14,9 +14,9 @@ from auth.permission import PUBLIC, Permission
 from builder.environments.inputs.environment_file import LONGEST_NAME
 from builder.environments.inputs.environment_file import NAME as ENVIRONMENT_NAME
 from registry.answers import ANSWERS, CODES_OF_STATUS, Form
-from registry.api.environments.finding import MOST_BUILDS
 from registry.contract import HTML, JSON, TEXT, Gives, Shape
 from registry.dispatch import AccountRoute, EntityRoute, RepositoryRoute, Route, Row
+from storage.environments.vocabulary import LARGEST_ID
 
 BEGINNING = "/api/"
 """Of the paths that are described; the others have specifications of their own."""
@@ -27,7 +27,7 @@ _REFERENCE = "#/components/schemas/{model}"
 PATH_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "namespace": {"type": "string", "maxLength": MOST_CHARACTERS, "pattern": f"^{NAME.pattern}$"},
     "environment": {"type": "string", "maxLength": LONGEST_NAME, "pattern": f"^{ENVIRONMENT_NAME.pattern}$"},
-    "build": {"type": "integer", "minimum": 1, "maximum": MOST_BUILDS, "description": "Its id."},
+    "build": {"type": "integer", "minimum": 1, "maximum": LARGEST_ID, "description": "Its id."},
     "token": {
         "type": "string",
         "pattern": "^([0-9a-f]{32}|current)$",

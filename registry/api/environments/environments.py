@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.log import append
 from registry.api.documents import answer_data, answer_message, read_number, read_object, read_text
-from registry.api.environments.finding import MOST_BUILDS, named_of
+from registry.api.environments.finding import named_of
 from registry.api.environments.queries import (
     PAGING,
     SEVERAL,
@@ -24,7 +24,7 @@ from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.trail import actor_of
-from storage.environments.vocabulary import ENVIRONMENT_SORTS, Environment, EnvironmentFilter
+from storage.environments.vocabulary import ENVIRONMENT_SORTS, LARGEST_ID, Environment, EnvironmentFilter
 
 FILTERS = ("namespace", "name", "search", "status", "packages", "artifact")
 
@@ -55,7 +55,7 @@ def read_filter(request: web.Request) -> EnvironmentFilter:
 async def put_environment(request: web.Request, environment: Environment) -> web.StreamResponse:
     """Set the current build, the description, or both."""
     document = await read_object(request, ("build_id", "description"))
-    build_id, description = read_number(document, "build_id", MOST_BUILDS), read_text(document, "description")
+    build_id, description = read_number(document, "build_id", LARGEST_ID), read_text(document, "description")
     if build_id is None and description is None:
         raise BodyInvalid("", "expected build_id, description, or both")
     if description is not None:

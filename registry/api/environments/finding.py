@@ -15,13 +15,11 @@ from registry.errors import PathInvalid, RouteUnknown
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from storage.environments.lists.scope import Scope
-from storage.environments.vocabulary import Environment, EnvironmentBuild
+from storage.environments.vocabulary import LARGEST_ID, Environment, EnvironmentBuild
 from storage.errors import EnvironmentBuildUnknown, EnvironmentUnknown
 
 _READ = Permission.ENVIRONMENT_READ
 _NUMBER = re.compile(r"[0-9]{1,10}")
-MOST_BUILDS = 2**31 - 1
-"""The largest id that the database has."""
 
 
 def named_of(request: web.Request) -> NamedEnvironments:
@@ -51,7 +49,7 @@ async def find_environment(request: web.Request) -> Found[Environment]:
 async def find_build(request: web.Request) -> Found[EnvironmentBuild]:
     """Raises PathInvalid, EnvironmentBuildUnknown."""
     text = request.match_info["build"]
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MOST_BUILDS:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= LARGEST_ID:
         raise PathInvalid("build", text, "expected the number of a build")
     unknown = EnvironmentBuildUnknown(int(text))
     build = await request.app[PARTS].stored_environments.builds.find(int(text))

@@ -15,7 +15,7 @@ from registry.api.queries import read_word, read_words
 from registry.api.streamed import answer_all
 from registry.errors import PageInvalid
 from storage.environments.lists.scope import Scope
-from storage.environments.vocabulary import BuildStatus, Listed, Paging
+from storage.environments.vocabulary import LARGEST_ID, BuildStatus, Listed, Paging
 
 PAGING = ("page", "size", "sort_by", "order")
 ARTIFACT_TYPES = (DIRECTORY, "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
@@ -93,7 +93,7 @@ def read_number(request: web.Request, name: str) -> int | None:
     text = read_word(request, name)
     if text is None:
         return None
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) < 2**31:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= LARGEST_ID:
         raise PageInvalid(name, text, "expected a whole number from 1")
     return int(text)
 

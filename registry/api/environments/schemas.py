@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from builder.environments.inputs.environment_file import LONGEST_NAME, NAME
 from registry.api.schemas import ListedNamespace, Name
 from registry.contract import Empty, Paged, Shape
+from storage.environments.vocabulary import LARGEST_ID
 
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?$")]
 EnvironmentName = Annotated[str, Field(max_length=LONGEST_NAME, pattern=f"^{NAME.pattern}$")]
@@ -16,7 +17,7 @@ Status = Literal["QUEUED", "BUILDING", "COMPLETED", "FAILED", "CANCELED"]
 ArtifactType = Literal[
     "DIRECTORY", "LOCKFILE", "LOGS", "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER"
 ]
-BuildNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+BuildNumber = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
 Searched = Annotated[str, Field(max_length=255, pattern=r"^[ -~]*$")]

@@ -11,6 +11,7 @@ from registry.cli.environments.place import Place
 from registry.cli.environments.shown import ShownEnvironment
 from registry.cli.options import UsageError
 
+LARGEST_BUILD = 2**31 - 1
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
@@ -56,14 +57,20 @@ async def choose_namespace(place: Place, namespace: str | None) -> str:
 
 async def find_environment(place: Place, text: str, namespace: str | None = None) -> ShownEnvironment:
     """The environment that somebody names. Raises UsageError, EnvironmentUnknown, ServerRefused."""
+    namespace, name = read_environment_name(text, namespace)
+    return await place.find(await choose_namespace(place, namespace), name)
+
+
+def read_environment_name(text: str, namespace: str | None = None) -> tuple[str | None, str]:
+    """The namespace, if somebody names one there or beside it, and the name. Raises UsageError."""
     from builder.environments.inputs.environment_file import NAME
 
     before, slash, name = text.rpartition("/")
-    if slash and namespace is not None and before != namespace:
+    if slash and namespace not in (None, before):
         raise UsageError(f"{text} is not in the namespace {namespace}; name it once")
     if not NAME.fullmatch(name):
         raise UsageError(f"{text} is not the name of an environment: [NAMESPACE/]NAME")
-    return await place.find(await choose_namespace(place, before if slash else namespace), name)
+    return before if slash else namespace, name
 
 
 async def find_build_id(place: Place, text: str) -> int:
@@ -75,6 +82,6 @@ async def find_build_id(place: Place, text: str) -> int:
 
 def read_build(text: str) -> int:
     """Raises UsageError."""
-    if not _NUMBER.fullmatch(text) or not 0 < int(text) < 2**31:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= LARGEST_BUILD:
         raise UsageError(f"{text} is not the number of a build; `condery build list` has them")
     return int(text)

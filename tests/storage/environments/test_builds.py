@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from storage.catalog.builds import Builds
-from storage.environments.builds import LARGEST_ID
 from storage.environments.publishing import write_day
-from storage.environments.vocabulary import BuildStatus, EnvironmentBuild, Made
+from storage.environments.vocabulary import LARGEST_ID, BuildStatus, EnvironmentBuild, Made
 from storage.errors import EnvironmentBuildUnknown
 from tests.support.storage.environments import REPOSITORY, Named, lock_of
 

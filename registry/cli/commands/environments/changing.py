@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.display import echo, echo_json
-from registry.cli.environments.naming import EnvironmentName, Namespace, find_environment
+from registry.cli.environments.naming import LARGEST_BUILD, EnvironmentName, Namespace, find_environment
 from registry.cli.environments.opening import Insecure, Server, work_at
 from registry.cli.environments.place import Place
 from registry.cli.environments.shown import COMPLETED, BuildQuery, ShownEnvironment
@@ -27,7 +27,7 @@ def rollback(
         typer.Argument(
             metavar="[BUILD]",
             min=1,
-            max=2**31 - 1,
+            max=LARGEST_BUILD,
             help="The build that becomes the current one, an earlier or a later one. Default: the last complete build "
             "before the current one.",
             show_default=False,

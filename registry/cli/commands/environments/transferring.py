@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from registry.cli.display import echo, echo_json
-from registry.cli.environments.naming import EnvironmentName, Namespace
+from registry.cli.environments.naming import EnvironmentName, Namespace, read_environment_name
 from registry.cli.options import FAILED, AsJson, UsageError, fail, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 
@@ -60,10 +60,8 @@ def export(
 
     configure(loaded.command_log)
     which = _read_which(builds)
-    before, slash, name = environment.rpartition("/")
-    if slash and namespace not in (None, before):
-        raise UsageError(f"{environment} is not in the namespace {namespace}; name it once")
-    chosen = before if slash else namespace or DEFAULT_NAMESPACE
+    named, name = read_environment_name(environment, namespace)
+    chosen = named or DEFAULT_NAMESPACE
     if loaded.settings.storage.database is None:
         need_data(loaded.settings.data_directory)
     made = run_async(_export(loaded.settings, chosen, name, output, which, current_umask(), with_bytes=bytes))
