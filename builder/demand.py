@@ -27,6 +27,7 @@ from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
 from builder.ticket import Ticket
 from builder.work.claims import OURSELVES, Caller, Permit, permit_all
+from storage.catalog.locks import write_lock_tag
 from storage.catalog.parts import Catalog
 from storage.clock import USE_SECONDS
 from storage.errors import ConderyError
@@ -128,7 +129,7 @@ class Demand:
             raise UnknownArtifact(name, ARTIFACTS)
         document = await self._catalog.locks.find(lock_key)
         if document is None:
-            raise UnknownLock(f"lock-{lock_key[:12]}", "it was deleted; build the environment again")
+            raise UnknownLock(write_lock_tag(lock_key), "it was deleted; build the environment again")
         spec = read_spec(document)
         policy = await self._admission.of(namespace, "").find_policy()
         logins = await self._logins.find(spec.owner)
@@ -161,7 +162,7 @@ class Demand:
             kind,
             repository,
             seconds,
-            tag=f"lock-{lock_key[:12]}" if lock_key else None,
+            tag=write_lock_tag(lock_key) if lock_key else None,
             manifest=image.variants[0] if image else None,
         )
 
@@ -171,7 +172,7 @@ class Demand:
         locks: set[str] = set()
         days: set[str] = set()
         for key in list_spec_keys(spec, self._settings.root):
-            locks.update(f"lock-{each[:12]}" for each in await self._catalog.locks.list_of_spec(key))
+            locks.update(map(write_lock_tag, await self._catalog.locks.list_of_spec(key)))
             days.update(await self._catalog.locks.list_days(key))
         newest = {"latest"} if spec.items else set[str]()
         return sorted(newest | locks | days) if locks else []

@@ -21,6 +21,7 @@ from builder.locks.lock import Lock
 from storage.blobs.joins import Join
 from storage.blobs.layers import LayerStore
 from storage.blobs.store import BlobStore
+from storage.catalog.locks import TAG_DIGITS
 from storage.digest import Digest
 
 ARCHIVE = "archive.tar.gz"
@@ -130,7 +131,7 @@ def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
 
     Tools recognise a text file by its name, so its own name comes last.
     """
-    stem = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
+    stem = f"{suggest_name(lock.spec)}-{lock.key[:TAG_DIGITS]}"
     if name == ARCHIVE:
         return f"{stem}-{platform}.tar.gz"
     text = TEXT_FILES.get(name)

@@ -13,6 +13,7 @@ from typing import Any
 from builder.artifacts.materials import Material, list_materials, list_own_licenses, write_license
 from builder.locks.description import describe_spec, find_newest, format_time, suggest_name
 from builder.locks.lock import Lock
+from storage.catalog.locks import TAG_DIGITS
 
 _DOCUMENT = "SPDXRef-DOCUMENT"
 _NO_ASSERTION = "NOASSERTION"
@@ -26,7 +27,7 @@ def write_spdx(lock: Lock) -> bytes:
     materials = list_materials(lock)
     ids = {each.package.url: _make_id("Package", number, each) for number, each in enumerate(materials)}
     packages = [each.package for each in materials]
-    name = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
+    name = f"{suggest_name(lock.spec)}-{lock.key[:TAG_DIGITS]}"
     document = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",

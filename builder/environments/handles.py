@@ -25,8 +25,7 @@ from builder.progress import show_nothing
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue
 from builder.work.claims import Caller, Claim, on_behalf_of
-
-_LOCK_DIGITS = 12
+from storage.catalog.locks import write_lock_tag
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Handle:
 
     @property
     def lock_tag(self) -> str:
-        return f"lock-{self.lock_key[:_LOCK_DIGITS]}"
+        return write_lock_tag(self.lock_key)
 
 
 @dataclass(frozen=True)

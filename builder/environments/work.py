@@ -37,6 +37,7 @@ from builder.queue.job import Job
 from builder.queue.protocol import CompletedBuild
 from builder.work.claims import current_claim
 from storage.cancellation import to_end
+from storage.catalog.locks import write_lock_tag
 from storage.environments.parts import EnvironmentStore
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, Made, Repetition, make_job_key
 from storage.errors import (
@@ -190,7 +191,7 @@ class EnvironmentWork:
             return found.lock_key
         document = await locks.find(key)
         if document is None:
-            raise UnknownLock(f"lock-{key[:12]}", "it was deleted; send the lock file again")
+            raise UnknownLock(write_lock_tag(key), "it was deleted; send the lock file again")
         place = Place(build.namespace, build.repository, build.name)
         sent = await read_lock(document)
         lock = await self.builder.complete(replace(sent, spec=replace(sent.spec, base=base)), progress, place)

@@ -15,6 +15,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.policy.policies import Policies
 from builder.policy.policy import Policy, check_lock, check_spec
 from storage.catalog.documents import Document
+from storage.catalog.locks import write_lock_tag
 from storage.clock import is_within
 
 _MOST_REMEMBERED = 1 << 14
@@ -72,14 +73,14 @@ class Admission:
         document = await self._locks.find(lock_key)
         if document is None:
             raise PolicyRefusal(
-                f"lock-{lock_key[:12]} is not served: the lock itself was deleted, so what it holds cannot be checked; "
-                "pull the tag latest"
+                f"{write_lock_tag(lock_key)} is not served: the lock itself was deleted, so what it holds cannot be "
+                "checked; pull the tag latest"
             )
         lock = await read_lock(document)
         try:
             await work_on(lambda: check_lock(policy, lock, now), lock)
         except PolicyRefusal as error:
-            raise PolicyRefusal(f"lock-{lock_key[:12]} is not served any more: {error.reason}") from None
+            raise PolicyRefusal(f"{write_lock_tag(lock_key)} is not served any more: {error.reason}") from None
         self._admitted[key] = now
 
     def _is_admitted(self, key: tuple[str, str], now: float) -> bool:

@@ -16,6 +16,14 @@ from storage.clock import SKEW_SECONDS, USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database
 
+TAG_DIGITS = 12
+"""Hex digits of a lock in tags, file names and messages."""
+
+
+def write_lock_tag(lock_key: str) -> str:
+    """The tag that means a lock, on demand and in environments."""
+    return f"lock-{lock_key[:TAG_DIGITS]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:

@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.locks import write_lock_tag
 from storage.clock import USE_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database, batches
@@ -44,7 +45,6 @@ from storage.environments.publishing import (
     give_image,
     set_tags,
     write_day,
-    write_lock_tag,
 )
 from storage.environments.rows import (
     SPECIFICATION_COLUMNS,

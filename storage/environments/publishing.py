@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import lock_rows, touch
+from storage.catalog.locks import write_lock_tag
 from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment as environments
@@ -41,13 +42,7 @@ from storage.quotas.room import release_unnamed, sum_held
 from storage.repositories.rows import ensure_repository, link_blobs, lock_manifests, note_tags
 
 LATEST = "latest"
-SHOWN_LOCK = 12
-"""Hex digits of a lock in tags."""
 DAY_SECONDS = 86400
-
-
-def write_lock_tag(lock_key: str) -> str:
-    return f"lock-{lock_key[:SHOWN_LOCK]}"
 
 
 def write_file_tag(build: int) -> str:

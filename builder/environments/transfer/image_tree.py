@@ -10,6 +10,7 @@ from builder.environments.transfer.layout import Layout
 from builder.environments.transfer.vocabulary import ExportedImage
 from builder.errors import InputInvalid
 from builder.image.finished import FinishedImage
+from storage.catalog.locks import write_lock_tag
 from storage.digest import Descriptor, Digest
 from storage.errors import ManifestInvalid
 from storage.oci import DOCKER_MANIFEST
@@ -73,7 +74,7 @@ def _check_tree(image: ExportedImage, documents: Mapping[Digest, ManifestDocumen
         if child.config is None:
             raise InputInvalid("", f"{digest} is an index in an index")
         if child.annotations.get(LOCK_LABEL) != lock:
-            raise InputInvalid("", f"the manifest {digest} is not of lock-{lock[:12]}")
+            raise InputInvalid("", f"the manifest {digest} is not of {write_lock_tag(lock)}")
         configs.add(child.config.digest)
     for digest, document in documents.items():
         if digest in children or digest == image.top.digest:

@@ -40,6 +40,7 @@ from builder.environments.wanted import Wanted
 from builder.environments.work import describe_made
 from builder.errors import InputInvalid
 from builder.locks.lock import Lock
+from storage.catalog.locks import write_lock_tag
 from storage.digest import Descriptor, Digest
 from storage.environments.parts import EnvironmentStore
 from storage.environments.transfer.importing import ImportedBuild, ImportedEnvironment, ImportedImage
@@ -236,7 +237,7 @@ class _Import:
         content = await asyncio.to_thread(self.layout.read_small, self.exported.locks[key])
         lock = await asyncio.to_thread(read_lock, content, settings)
         if await asyncio.to_thread(lambda: lock.key) != key:
-            raise InputInvalid("", f"it is not lock-{key[:12]}, as the archive says")
+            raise InputInvalid("", f"it is not {write_lock_tag(key)}, as the archive says")
         self.parts.channels.check(lock.spec)
         self._check_packages(lock)
         spec = await builder.logins.give_owner(replace(lock.spec, owner=""), self.namespace)

@@ -139,6 +139,7 @@ async def _build(
     from registry.cli.display import build_display
     from registry.cli.local import manifests_below, open_service
     from storage.blobs.blocking import StoreInThreads
+    from storage.catalog.locks import write_lock_tag
 
     console = SafeConsole(stderr=True)
     pushed = None
@@ -147,7 +148,7 @@ async def _build(
             image = await (
                 service.build_lock(asked.lock, progress) if asked.lock else service.build(asked.spec, progress)
             )
-        reference = f"{image_name.write_repository(asked.spec, settings.builder)}:lock-{image.lock_key[:12]}"
+        reference = f"{image_name.write_repository(asked.spec, settings.builder)}:{write_lock_tag(image.lock_key)}"
         if output or push:
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.images import record_manifests
+from storage.catalog.locks import write_lock_tag
 from storage.database.engine import Database
 from storage.database.environment_tables import (
     environment,
@@ -26,7 +27,7 @@ from storage.environments.environments import Environments, find_build, lock_env
 from storage.environments.lists.contents import note_packages
 from storage.environments.logs import put_kept
 from storage.environments.names import CHANNEL
-from storage.environments.publishing import LATEST, set_tags, write_day, write_lock_tag
+from storage.environments.publishing import LATEST, set_tags, write_day
 from storage.environments.settings import change_layer
 from storage.environments.vocabulary import (
     BuildStatus,
