@@ -7,8 +7,7 @@ it no file is written, and none is read.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,23 +71,6 @@ MORE = {
 
 SAID = {"noarch files that the record sends out": CANNOT}
 """What is said where no solver has read the record before."""
-
-
-@pytest.fixture(scope="module")
-def outside() -> Iterator[Path]:
-    """A folder outside all that should be touched."""
-    VICTIM.mkdir()
-    yield VICTIM
-    shutil.rmtree(VICTIM)
-
-
-@pytest.fixture
-def victim(outside: Path) -> Iterator[Path]:
-    """The same folder with nothing but a secret in it."""
-    (outside / "secret").write_bytes(SECRET)
-    yield outside
-    for path in outside.iterdir():
-        path.unlink()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,26 +16,9 @@ import pytest
 
 from storage.oci import OCI_MANIFEST
 from tests.attacks.hostile import write_channel
-from tests.attacks.leaving import ATTACKS, PYTHONS, SECRET, VICTIM
+from tests.attacks.leaving import ATTACKS, PYTHONS, SECRET
 from tests.support.registry.asking import ask, manifest_path
 from tests.support.server import Server
-
-
-@pytest.fixture(scope="module")
-def outside() -> Iterator[Path]:
-    """A folder outside all that the server should touch."""
-    VICTIM.mkdir()
-    yield VICTIM
-    shutil.rmtree(VICTIM)
-
-
-@pytest.fixture
-def victim(outside: Path) -> Iterator[Path]:
-    """The same folder with nothing but a secret in it."""
-    (outside / "secret").write_bytes(SECRET)
-    yield outside
-    for path in outside.iterdir():
-        path.unlink()
 
 
 @pytest.fixture(scope="module")
