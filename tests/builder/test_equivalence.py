@@ -24,8 +24,7 @@ from builder.service import BuilderService
 from storage.digest import Digest
 from storage.oci import OCI_MANIFEST
 from storage.repositories.rows import StoredManifest
-from tests.support.builder.installed import Found, installed
-from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
+from tests.support.builder.installed import KINDS, Found, installed
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "opt/conda/"
@@ -94,50 +93,9 @@ async def compare(service: BuilderService, work: Path, *specs: str) -> int:
 
 
 async def test_every_kind_of_file(tmp_path: Path) -> None:
-    binary = b"\x7fELF\0" + PLACEHOLDER.encode() + b"/lib:" + PLACEHOLDER.encode() + b"/lib64\0rest\0" + b"x" * 100
-    text = f"#!{PLACEHOLDER}/bin/python\nhome = {PLACEHOLDER}\nagain = {PLACEHOLDER}{PLACEHOLDER}\n".encode()
-    packages = [
-        Package(
-            name="python",
-            version="3.12.1",
-            files={
-                "bin/python3.12": File(b"\x7fELF" + PLACEHOLDER.encode() + b"\0", mode=0o775, placeholder="binary"),
-                "bin/python": Link("python3.12"),
-            },
-            python_site_packages_path="lib/python3.12/site-packages",
-        ),
-        Package(
-            name="kinds",
-            files={
-                "bin/text": File(text, mode=0o775, placeholder="text"),
-                "lib/binary.so": File(binary, mode=0o644, placeholder="binary"),
-                "lib/plain": File(b"plain", mode=0o6755),
-                "lib/hard": Link("lib/plain", hard=True),
-                "lib/link": Link("../lib/plain"),
-                "lib/dangling": Link("/nowhere"),
-                "share/" + "deep/" * 30 + "name": b"deep",
-                "share/empty": b"",
-                "share/ünïcode name": b"unicode",
-                "share/both": b"from kinds",
-            },
-        ),
-        Package(name="twin", files={"share/both": b"from twin"}, depends=["kinds"]),
-        Package(
-            name="pure",
-            noarch="python",
-            depends=["python"],
-            entry_points=["pure = pure.cli:main", "pure-sub = pure.cli:Main.run"],
-            files={
-                "site-packages/pure/cli.py": b"def main(): pass\n",
-                "site-packages/pure/data": File(f"{PLACEHOLDER}/x\n".encode(), placeholder="text"),
-                "python-scripts/pure-script": File(f"#!{PLACEHOLDER}/bin/python\n".encode(), placeholder="text"),
-                "etc/pure.conf": b"x",
-            },
-        ),
-    ]
-    channel = await make_channel(tmp_path / "channel", packages)
+    channel = await make_channel(tmp_path / "channel", KINDS)
     async with open_service(tmp_path / "data", channel) as service:
-        assert await compare(service, tmp_path, "pure", "twin") == 18
+        assert await compare(service, tmp_path, "pure", "twin") == 21
 
 
 @pytest.mark.parametrize("specs", [("python", "numpy", "flask"), ("jupyterlab", "pandas", "scipy")])

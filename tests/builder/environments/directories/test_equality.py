@@ -25,55 +25,9 @@ import rattler
 
 from builder.locks.lock import Lock
 from tests.support.builder.directories import PLATFORM, lock_of, open_directories
-from tests.support.builder.installed import installed
-from tests.support.builder.packages import PLACEHOLDER, File, Link, Made, Package
+from tests.support.builder.installed import KINDS, installed
+from tests.support.builder.packages import Made, Package
 from tests.support.builder.services import open_service, spec_of
-
-BINARY = b"\x7fELF\0" + PLACEHOLDER.encode() + b"/lib:" + PLACEHOLDER.encode() + b"/lib64\0rest\0" + b"x" * 100
-TEXT = f"#!{PLACEHOLDER}/bin/python\nhome = {PLACEHOLDER}\nagain = {PLACEHOLDER}{PLACEHOLDER}\n".encode()
-
-KINDS = [
-    Package(
-        name="python",
-        version="3.12.1",
-        files={
-            "bin/python3.12": File(b"\x7fELF" + PLACEHOLDER.encode() + b"\0", mode=0o775, placeholder="binary"),
-            "bin/python": Link("python3.12"),
-        },
-        python_site_packages_path="lib/python3.12/site-packages",
-    ),
-    Package(
-        name="kinds",
-        files={
-            "bin/text": File(TEXT, mode=0o775, placeholder="text"),
-            "bin/.kinds-post-link.sh": File(b"touch /tmp/condery-ran-this\n", mode=0o775),
-            "lib/binary.so": File(BINARY, mode=0o644, placeholder="binary"),
-            "lib/plain": File(b"plain", mode=0o6755, mtime=1_500_000_000),
-            "lib/hard": Link("lib/plain", hard=True),
-            "lib/hard-binary": Link("lib/binary.so", hard=True, placeholder="binary"),
-            "lib/link": Link("../lib/plain"),
-            "lib/dangling": Link("/nowhere"),
-            "share/" + "deep/" * 30 + "name": b"deep",
-            "share/empty": b"",
-            "share/ünïcode name": b"unicode",
-            "share/both": b"from kinds",
-            "share/big": File(TEXT * 5000, placeholder="text"),
-        },
-    ),
-    Package(name="twin", files={"share/both": b"from twin"}, depends=["kinds"]),
-    Package(
-        name="pure",
-        noarch="python",
-        depends=["python"],
-        entry_points=["pure = pure.cli:main", "pure-sub = pure.cli:Main.run"],
-        files={
-            "site-packages/pure/cli.py": b"def main(): pass\n",
-            "site-packages/pure/data": File(f"{PLACEHOLDER}/x\n".encode(), placeholder="text"),
-            "python-scripts/pure-script": File(f"#!{PLACEHOLDER}/bin/python\n".encode(), placeholder="text"),
-            "etc/pure.conf": b"x",
-        },
-    ),
-]
 
 
 async def install_with_rattler(lock: Lock, target: Path, prefix: Path) -> Path:
