@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,13 +113,22 @@ def _stat(path: Path) -> list[int] | None:
 
 
 def _read_contents(name: str, document: dict[str, Any]) -> PackageContents:
+    contents = recall_contents(name, document["paths"], document)
+    return replace(contents, sizes=document["sizes"], sha256=document["sha256"], parts=document["parts"])
+
+
+def recall_contents(name: str, sources: Sequence[str], document: Mapping[str, Any]) -> PackageContents:
+    """Return what a remembered document says of a package's paths, but for their sizes and hashes.
+
+    `name` is the package's, for messages. Raises KeyError, TypeError and ValueError for another document.
+    """
     return PackageContents(
         package=name,
-        sources=document["paths"],
-        targets=document["paths"],
+        sources=sources,
+        targets=sources,
         kinds=document["kinds"],
-        sizes=document["sizes"],
-        sha256=document["sha256"],
+        sizes=(),
+        sha256=(),
         placeholders={index: Placeholder(text, mode) for index, text, mode in document["placeholders"]},
         no_link=frozenset(document["no_link"]),
         directories=document["directories"],
@@ -126,6 +136,6 @@ def _read_contents(name: str, document: dict[str, Any]) -> PackageContents:
         link_scripts=document["link_scripts"],
         timestamp=document["timestamp"],
         noarch=document["noarch"],
-        parts=document["parts"],
-        wheel=read_facts(document["wheel"]) if "wheel" in document else None,
+        # what earlier versions remember of packages says nothing of wheels
+        wheel=read_facts(document["wheel"]) if document.get("wheel") else None,
     )

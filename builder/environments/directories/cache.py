@@ -23,9 +23,10 @@ import orjson
 from builder.canonical import make_key
 from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
-from builder.packages.contents import EntryPoint, PackageContents, Placeholder
+from builder.packages.contents import PackageContents
 from builder.packages.differences import PathFacts
-from builder.packages.wheels.placement import read_facts, write_facts
+from builder.packages.inspection import recall_contents
+from builder.packages.wheels.placement import write_facts
 from storage.disk.files import mark_used, temporary_directory
 
 T = TypeVar("T")
@@ -81,7 +82,9 @@ def read_contents(packages: Path, package: LockedPackage) -> PackageContents | N
 
     Returns None if the package is not there, or broken.
     """
-    return _read(locate(packages, package) / CONTENTS, lambda document: _load_contents(str(package), document))
+    name = str(package)
+    path = locate(packages, package) / CONTENTS
+    return _read(path, lambda document: recall_contents(name, document["sources"], document))
 
 
 def read_files(
@@ -128,26 +131,6 @@ def _read(path: Path, load: Callable[[Mapping[str, Any]], T]) -> T | None:
     with contextlib.suppress(OSError, JsonRefused, KeyError, TypeError, ValueError):
         return load(load_trusted(path.read_bytes()))
     return None
-
-
-def _load_contents(name: str, document: Mapping[str, Any]) -> PackageContents:
-    return PackageContents(
-        package=name,
-        sources=document["sources"],
-        targets=document["sources"],
-        kinds=document["kinds"],
-        sizes=(),
-        sha256=(),
-        placeholders={index: Placeholder(text, mode) for index, text, mode in document["placeholders"]},
-        no_link=frozenset(document["no_link"]),
-        directories=document["directories"],
-        entry_points=[EntryPoint(*entry) for entry in document["entry_points"]],
-        link_scripts=document["link_scripts"],
-        timestamp=document["timestamp"],
-        noarch=document["noarch"],
-        # packages that were unpacked by earlier versions do not say
-        wheel=read_facts(document["wheel"]) if document.get("wheel") else None,
-    )
 
 
 def _load_files(contents: PackageContents, document: Mapping[str, Any]) -> tuple[PackageContents, StoredFiles]:
