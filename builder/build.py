@@ -20,12 +20,13 @@ from typing import TypeVar
 from builder.artifacts.artifact import ARCHIVE, IMAGE_FILES, Pack, choose_platform, make_artifact, make_artifact_key
 from builder.artifacts.conda_pack import pack, plan_archive
 from builder.artifacts.image_file import record_image_file
+from builder.base.chosen import ChosenBases
 from builder.base.prefix_path import check_prefix
-from builder.base.vocabulary import Base, BaseImage
+from builder.base.vocabulary import BaseImage
 from builder.canonical import make_key
 from builder.channels.download import Downloader
 from builder.channels.logins import Logins, NamespaceLogins
-from builder.errors import BaseUnavailable, BuilderError, UnknownLock
+from builder.errors import BuilderError, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.image.platform import join_platforms
 from builder.image.report import BuildReport
@@ -62,9 +63,6 @@ T = TypeVar("T")
 
 IMAGE_FORMAT = 2
 """Part of every image's key: raise it when the same lock and base must give other bytes."""
-
-LOOK_SECONDS = 10.0
-"""How old a base may be that is only compared with."""
 
 ATTEMPTS = 3
 """How often something is made whose parts are deleted while it is being made."""
@@ -107,17 +105,11 @@ class Builder:
     pypi: PypiResolver
     downloader: Downloader
     pool: WorkerPool
-    base: Base
-    allowed_bases: Mapping[str, Base]
-    """Those that environments may stand on instead, by what the settings call them."""
+    bases: ChosenBases
     popularity: Popularity
     stages: Stages
     admission: Admission
     logins: NamespaceLogins
-    _bases: dict[tuple[str, str], BaseImage] = field(default_factory=dict)
-    """Those that are resolved, by the spec's base and the platform."""
-    _looked: dict[tuple[str, str], float] = field(default_factory=dict)
-    """When they were resolved last (time.monotonic)."""
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
 
@@ -300,7 +292,7 @@ class Builder:
         """Return the version of `__glibc` by platform: the setting's, else the base's."""
         if self.settings.glibc:
             return dict.fromkeys(spec.platforms, self.settings.glibc)
-        return _read_glibc(await self._resolve_bases(spec.platforms, spec.base))
+        return _read_glibc(await self.bases.resolve(spec.platforms, spec.base))
 
     async def _make_file(self, lock: Lock, name: str, watch: Stopwatch) -> str:
         if name not in IMAGE_FILES:
@@ -384,7 +376,7 @@ class Builder:
         return await _retry_when_collected(lambda: self._image(lock, progress, watch, home or self.settings.root))
 
     async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch, home: str) -> tuple[str, FinishedImage]:
-        bases = await self._resolve_bases(lock.spec.platforms, lock.spec.base)
+        bases = await self.bases.resolve(lock.spec.platforms, lock.spec.base)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
         key = self._make_key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
@@ -423,8 +415,8 @@ class Builder:
         resolved."""
         if self.settings.glibc:
             glibc = dict.fromkeys(spec.platforms, self.settings.glibc)
-        elif all((spec.base, platform) in self._bases for platform in spec.platforms):
-            glibc = _read_glibc({platform: self._bases[spec.base, platform] for platform in spec.platforms})
+        elif (bases := self.bases.find(spec.platforms, spec.base)) is not None:
+            glibc = _read_glibc(bases)
         else:
             return None
         return self._make_resolution_key(spec, glibc, policy, logins)
@@ -434,8 +426,8 @@ class Builder:
 
     def image_key(self, lock_key: str, platforms: Sequence[str], base: str = "") -> str | None:
         """Return the key of a lock's image over the spec's base as it is now, or None while that is not resolved."""
-        bases = [self._bases[base, each] for each in sorted(platforms) if (base, each) in self._bases]
-        return self._make_key(lock_key, bases) if len(bases) == len(platforms) else None
+        bases = self.bases.find(platforms, base)
+        return None if bases is None else self._make_key(lock_key, [bases[each] for each in sorted(platforms)])
 
     def _make_key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
         return make_key(
@@ -452,30 +444,8 @@ class Builder:
     async def warm(self) -> None:
         """Do what the first build would wait for: start workers, and resolve the bases of the default platforms."""
         await self.pool.warm()
-        for base in (await self._resolve_bases(self.settings.platforms)).values():
+        for base in (await self.bases.resolve(self.settings.platforms)).values():
             check_prefix(self.settings.prefix, base)
-
-    async def _resolve_bases(self, platforms: Sequence[str], name: str = "") -> dict[str, BaseImage]:
-        """Raises BaseUnavailable, also for a base that the settings do not allow now."""
-        base = self.allowed_bases.get(name) if name else self.base
-        if base is None:
-            raise BaseUnavailable(
-                name,
-                "this server does not allow it (allowed_bases); choose another base_image, or ask its administrator",
-            )
-        found = {platform: await base.resolve(platform) for platform in platforms}
-        self._bases.update({(name, platform): image for platform, image in found.items()})
-        self._looked.update(dict.fromkeys([(name, platform) for platform in found], time.monotonic()))
-        return found
-
-    async def look_at_bases(self, spec: EnvironmentSpec) -> None:
-        """Have the keys of resolutions and images be those of now, give or take LOOK_SECONDS.
-
-        Raises BaseUnavailable.
-        """
-        before = time.monotonic() - LOOK_SECONDS
-        old = [each for each in spec.platforms if self._looked.get((spec.base, each), before) <= before]
-        await self._resolve_bases(old, spec.base)
 
     async def fetch_archives(
         self, packages: Iterable[LockedPackage], progress: Progress = show_nothing

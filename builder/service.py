@@ -14,6 +14,7 @@ from typing import Self
 import structlog
 
 from builder.artifacts.referrers import Referrers
+from builder.base.chosen import ChosenBases
 from builder.base.opening import open_base
 from builder.base.shared import SharedBase
 from builder.build import Builder
@@ -264,7 +265,7 @@ async def _open_builder(
 ) -> Builder:
     """Open the builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
     credentials = Credentials.read(settings.credentials)
-    base, allowed = _open_bases(stack, settings, data, catalog, blobs)
+    bases = _open_bases(stack, settings, data, catalog, blobs)
     solving, lanes = _make_solver_settings(settings, data, policy), _make_solving_settings(settings)
     shared = await stack.enter_async_context(Solving(solving, lanes))
     solver = OwnSolvers(shared, solving, lanes, data.own_repodata)
@@ -276,7 +277,7 @@ async def _open_builder(
     pypi = open_pypi(settings, data, policy.indexes, credentials, pool, downloader, popularity.usages)
     stack.push_async_callback(pypi.close)
     builder = Builder(
-        settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, base, allowed, popularity,
+        settings, data, catalog, blobs, layers, solver, pypi, downloader, pool, bases, popularity,
         Stages.of(settings), admission, logins,
     )  # fmt: skip
     stack.push_async_callback(builder.close)
@@ -297,7 +298,7 @@ def _open_bases(
     data: DataDirectory,
     catalog: Catalog,
     blobs: BlobStore,
-) -> tuple[SharedBase, dict[str, SharedBase]]:
+) -> ChosenBases:
     """Open the server's base, and those that environments may have instead."""
     base_blobs = StoreInThreads(blobs)
     stack.callback(base_blobs.close)
@@ -317,7 +318,7 @@ def _open_bases(
         stack.push_async_callback(shared.close)
         return shared
 
-    return open_one(settings.base), {each: open_one(each) for each in settings.allowed_bases}
+    return ChosenBases(open_one(settings.base), {each: open_one(each) for each in settings.allowed_bases})
 
 
 def _open_search(

@@ -38,7 +38,7 @@ class Repetitions:
     async def _find(self, build: EnvironmentBuild, request: BuildRequest) -> Repetition | None:
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         admission = self.builder.admission.of(build.namespace, build.name)
-        await self.builder.look_at_bases(spec)
+        await self.builder.bases.look(spec.platforms, spec.base)
         lock_key = await self._find_lock(request, spec, admission)
         image_key = None if lock_key is None else self.builder.image_key(lock_key, spec.platforms, spec.base)
         if lock_key is None or image_key is None:

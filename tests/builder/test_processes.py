@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.base.chosen import ChosenBases
 from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable, BuildCanceled, BuildFailed
@@ -30,8 +31,7 @@ class Unreachable(ScratchBase):
 
 def forget_base(service: BuilderService) -> None:
     """As a process that has made nothing since it was started, and would not get far if it tried."""
-    service.builder._bases.clear()
-    object.__setattr__(service.builder, "base", Unreachable())
+    object.__setattr__(service.builder, "bases", ChosenBases(Unreachable(), {}))
 
 
 @pytest.mark.parametrize("artifact", [None, "archive.tar.gz"])
