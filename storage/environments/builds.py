@@ -300,41 +300,20 @@ class EnvironmentBuilds:
         build = await self._lock_unfinished(connection, build_id)
         if build is None:
             return
-        values: dict[str, Any] = {}
         if repetition is None:
             lock_key, digest = build.lock_key, await self._find_published(connection, build)
-            tags = []
+            values, tags = dict[str, Any](), list[str]()
         else:
             lock_key, digest = repetition.lock_key, await self._check_repeated(connection, build, repetition)
-            number = select(listed_lock.c.number).where(listed_lock.c.lock_key == lock_key).scalar_subquery()
-            values = {
-                "lock_key": lock_key,
-                "lock_number": number,
-                "image_key": repetition.image_key,
-                "size": repetition.size,
-            }
-            values["started"] = func.coalesce(row.c.started, now)
-            tags = [str(build_id)]
+            values, tags = _take_over(repetition, now), [str(build_id)]
         assert lock_key is not None, "a published build has a lock"
-        others = (
-            (row.c.environment == build.environment)
-            & (row.c.id != build_id)
-            & (row.c.status == BuildStatus.COMPLETED)
-            & row.c.deleted.is_(None)
-        )
-        same_lock = others & (row.c.lock_key == lock_key)
-        first, last_same = (
-            await connection.execute(select(func.min(row.c.id), func.max(row.c.id)).where(same_lock))
-        ).one()
+        first, last, is_last = await self._find_others(connection, build, lock_key)
         info = f"the same lock as build {first}, so nothing was made anew" if first is not None else None
         info = note if note is not None else info
         values |= {"status": BuildStatus.COMPLETED, "ended": now, "same_as": first, "status_info": info}
         await connection.execute(update(row).where(row.c.id == build_id).values(**values))
-        is_last = not (await connection.execute(select(exists().where(others, row.c.id > build_id)))).scalar()
-        if build.cause is Cause.IMPORT:
-            is_last = build.is_current
         tags += [LATEST, write_day(now)] if is_last else []
-        if last_same is None or last_same < build_id:
+        if last is None or last < build_id:
             tags.append(write_lock_tag(lock_key))
         if tags:
             await set_tags(self._database, connection, build.repository, digest, tags)
@@ -344,6 +323,25 @@ class EnvironmentBuilds:
             await self._describe(connection, build)
         await hint(connection, CHANNEL)
         await announce(connection, build.repository)
+
+    async def _find_others(
+        self, connection: AsyncConnection, build: EnvironmentBuild, lock_key: str
+    ) -> tuple[int | None, int | None, bool]:
+        """The first and the last other complete build with a lock, and whether `build` becomes the current one."""
+        row = environment_build
+        others = (
+            (row.c.environment == build.environment)
+            & (row.c.id != build.id)
+            & (row.c.status == BuildStatus.COMPLETED)
+            & row.c.deleted.is_(None)
+        )
+        same_lock = others & (row.c.lock_key == lock_key)
+        query = select(func.min(row.c.id), func.max(row.c.id)).where(same_lock)
+        first, last = (await connection.execute(query)).one()
+        if build.cause is Cause.IMPORT:
+            return first, last, build.is_current
+        later = select(exists().where(others, row.c.id > build.id))
+        return first, last, not (await connection.execute(later)).scalar()
 
     async def _find_published(self, connection: AsyncConnection, build: EnvironmentBuild) -> str:
         """The digest of what was published for a build."""
@@ -430,6 +428,18 @@ async def _read_many(connection: AsyncConnection, ids: Sequence[int]) -> list[En
         query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
         found |= {row.id: read_build(row) for row in await connection.execute(query)}
     return [found[each] for each in ids if each in found]
+
+
+def _take_over(repetition: Repetition, now: float) -> dict[str, Any]:
+    """What the row of a build gets that has what an earlier one has."""
+    number = select(listed_lock.c.number).where(listed_lock.c.lock_key == repetition.lock_key).scalar_subquery()
+    return {
+        "lock_key": repetition.lock_key,
+        "lock_number": number,
+        "image_key": repetition.image_key,
+        "size": repetition.size,
+        "started": func.coalesce(environment_build.c.started, now),
+    }
 
 
 def _make_room(prefix: str, namespace: str) -> str:

@@ -74,21 +74,29 @@ async def give_image(
         raise ManifestBlobUnknown(repository, sorted(missing))
     await ensure_repository(database, connection, repository)
     await _note_image(database, connection, image_key)
-    bounds = await find_bounds(connection, limits, repository)
-    for bound in bounds:
-        await database.lock(connection, bound.lock)
+    bounds = await lock_bounds(database, connection, limits, repository)
     if home == repository:
         # it adds nothing, unless it was made here for this build, with credentials that only this namespace has
         if not await _is_known(connection, repository, image_key):
-            await _check_bounds(connection, bounds)
+            await check_bounds(connection, bounds)
         return
     held = [await sum_held(connection, bound) for bound in bounds]
     await link_blobs(database, connection, repository, needed)
     await _copy_manifests(database, connection, home, repository, digests)
-    await _check_bounds(connection, bounds, held)
+    await check_bounds(connection, bounds, held)
 
 
-async def _check_bounds(connection: AsyncConnection, bounds: Sequence[Bound], earlier: Sequence[int] = ()) -> None:
+async def lock_bounds(
+    database: Database, connection: AsyncConnection, limits: Limits, repository: str
+) -> Sequence[Bound]:
+    """The bounds of a repository, whose use nobody else changes until the transaction ends."""
+    bounds = await find_bounds(connection, limits, repository)
+    for bound in bounds:
+        await database.lock(connection, bound.lock)
+    return bounds
+
+
+async def check_bounds(connection: AsyncConnection, bounds: Sequence[Bound], earlier: Sequence[int] = ()) -> None:
     """Raises QuotaExceeded where more is held than may be, and more than `earlier`."""
     for index, bound in enumerate(bounds):
         held = await sum_held(connection, bound)

@@ -27,7 +27,7 @@ from storage.environments.environments import Environments, find_build, lock_env
 from storage.environments.lists.contents import note_packages
 from storage.environments.logs import put_kept
 from storage.environments.names import CHANNEL
-from storage.environments.publishing import LATEST, set_tags, write_day
+from storage.environments.publishing import LATEST, check_bounds, lock_bounds, set_tags, write_day
 from storage.environments.settings import change_layer
 from storage.environments.vocabulary import (
     BuildStatus,
@@ -41,7 +41,6 @@ from storage.errors import EnvironmentTaken
 from storage.events.announcements import announce
 from storage.events.hints import hint
 from storage.events.outbox import Record
-from storage.quotas.bounds import find_bounds
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room, sum_held
 from storage.repositories.rows import Push
@@ -137,9 +136,7 @@ class EnvironmentImports:
         await self._check(connection, wanted.namespace, wanted.name, repository)
         await self._environments.ensure_namespace(connection, wanted.namespace, by)
         made = await self._environments.ensure_environment(connection, wanted.namespace, wanted.name, repository, by)
-        bounds = await find_bounds(connection, self._limits, repository)
-        for bound in bounds:
-            await self._database.lock(connection, bound.lock)
+        bounds = await lock_bounds(self._database, connection, self._limits, repository)
         held = [await sum_held(connection, bound) for bound in bounds]
         ids: list[int] = []
         images = {build.image.key: build.image for build in wanted.builds if build.image is not None}
@@ -159,10 +156,7 @@ class EnvironmentImports:
         }
         await connection.execute(update(environment).where(environment.c.id == made).values(**values))
         await self._set_tags(connection, wanted, ids)
-        for bound, before in zip(bounds, held, strict=True):
-            after = await sum_held(connection, bound)
-            if after > bound.limit and after > before:
-                raise bound.refuse(before, after)
+        await check_bounds(connection, bounds, held)
         return [await find_build(connection, each) for each in ids]
 
     async def _check(self, connection: AsyncConnection, namespace: str, name: str, repository: str) -> None:
