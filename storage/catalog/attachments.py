@@ -20,7 +20,7 @@ from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
 from storage.errors import ManifestBlobUnknown
 from storage.quotas.bounds import find_bounds
-from storage.quotas.room import sum_held
+from storage.quotas.held import check_bounds, lock_bounds
 from storage.repositories.rows import (
     Push,
     ensure_repository,
@@ -111,8 +111,5 @@ class Attachments:
     async def _check(self, connection: AsyncConnection, repository: str) -> None:
         """Raise QuotaExceeded for what does not fit into another repository that has images."""
         bounds = await find_bounds(connection, self._made.limits, repository)
-        for bound in bounds:
-            await self._database.lock(connection, bound.lock)
-        for bound in bounds:
-            if (held := await sum_held(connection, bound)) > bound.limit:
-                raise bound.refuse(held, held)
+        await lock_bounds(self._database, connection, bounds)
+        await check_bounds(connection, bounds)

@@ -23,8 +23,9 @@ from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.quotas.bounds import Bound, find_namespace_bound, is_root_in, namespace_of
+from storage.quotas.held import coming, lock_bounds, sum_held, sum_sizes
 from storage.quotas.limits import Limits
-from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed, sum_held, sum_sizes
+from storage.quotas.room import is_unnamed, let_go, release_unnamed
 from storage.repositories.rows import lock_manifests
 
 BATCH = 50
@@ -77,8 +78,7 @@ class Made:
     async def check(self, connection: AsyncConnection) -> None:
         """Check that all that is recorded fits; raises NoRoom, or QuotaExceeded if deleting could not help."""
         bounds = await self._find_bounds(connection)
-        for bound in bounds:
-            await self._database.lock(connection, bound.lock)
+        await lock_bounds(self._database, connection, bounds)
         exceeded = [(bound, held) for bound in bounds if (held := await sum_held(connection, bound)) > bound.limit]
         for bound, _ in exceeded:
             if (lasting := await self._sum_lasting(connection, bound)) > bound.limit:

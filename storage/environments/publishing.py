@@ -36,9 +36,10 @@ from storage.database.environment_tables import environment_build, environment_i
 from storage.digest import Descriptor, Digest
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild, Repetition
 from storage.errors import ManifestBlobUnknown, ManifestUnknown
-from storage.quotas.bounds import Bound, find_bounds
+from storage.quotas.bounds import find_bounds
+from storage.quotas.held import check_bounds, lock_bounds, sum_held
 from storage.quotas.limits import Limits
-from storage.quotas.room import release_unnamed, sum_held
+from storage.quotas.room import release_unnamed
 from storage.repositories.rows import ensure_repository, link_blobs, lock_manifests, note_tags
 
 LATEST = "latest"
@@ -74,7 +75,8 @@ async def give_image(
         raise ManifestBlobUnknown(repository, sorted(missing))
     await ensure_repository(database, connection, repository)
     await _note_image(database, connection, image_key)
-    bounds = await lock_bounds(database, connection, limits, repository)
+    bounds = await find_bounds(connection, limits, repository)
+    await lock_bounds(database, connection, bounds)
     if home == repository:
         # it adds nothing, unless it was made here for this build, with credentials that only this namespace has
         if not await _is_known(connection, repository, image_key):
@@ -84,25 +86,6 @@ async def give_image(
     await link_blobs(database, connection, repository, needed)
     await _copy_manifests(database, connection, home, repository, digests)
     await check_bounds(connection, bounds, held)
-
-
-async def lock_bounds(
-    database: Database, connection: AsyncConnection, limits: Limits, repository: str
-) -> Sequence[Bound]:
-    """The bounds of a repository, whose use nobody else changes until the transaction ends."""
-    bounds = await find_bounds(connection, limits, repository)
-    for bound in bounds:
-        await database.lock(connection, bound.lock)
-    return bounds
-
-
-async def check_bounds(connection: AsyncConnection, bounds: Sequence[Bound], earlier: Sequence[int] = ()) -> None:
-    """Raises QuotaExceeded where more is held than may be, and more than `earlier`."""
-    for index, bound in enumerate(bounds):
-        held = await sum_held(connection, bound)
-        before = earlier[index] if earlier else None
-        if held > bound.limit and (before is None or held > before):
-            raise bound.refuse(held if before is None else before, held)
 
 
 async def find_repeated(

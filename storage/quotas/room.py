@@ -19,17 +19,14 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     FromClause,
     and_,
-    cast,
     delete,
     exists,
     func,
     or_,
     select,
-    union,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +41,7 @@ from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.quotas.bounds import Bound, find_bounds
+from storage.quotas.held import coming, lock_bounds, sum_column, sum_held
 from storage.quotas.limits import Limits
 
 T = TypeVar("T")
@@ -99,8 +97,7 @@ class Room:
         `without` are ids of upload sessions and keys of pending objects.
         """
         bounds = await find_bounds(connection, self._limits, repository)
-        for bound in bounds:
-            await self._database.lock(connection, bound.lock)
+        await lock_bounds(self._database, connection, bounds)
         exceeded = []
         for bound in bounds:
             held = await sum_held(connection, bound, without_blob, without_manifest, without)
@@ -303,8 +300,8 @@ def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
 async def _spare_bytes(connection: AsyncConnection, bound: Bound, spare: ColumnElement[bool]) -> int:
     """How many bytes would stop counting if everything spare were deleted."""
     blob, upload = tables.blob, tables.upload
-    blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(select(tables.link.c.digest).where(spare)))
-    sessions = select(_sum(upload.c.size)).where(_is_silent(bound))
+    blobs = select(sum_column(blob.c.size)).where(blob.c.digest.in_(select(tables.link.c.digest).where(spare)))
+    sessions = select(sum_column(upload.c.size)).where(_is_silent(bound))
     return sum([int((await connection.execute(query)).scalar_one()) for query in (blobs, sessions)])
 
 
@@ -342,43 +339,3 @@ def _enough(rows: Sequence[Any], size: int) -> list[Any]:
         chosen.append(row)
         size -= row.size
     return chosen
-
-
-async def sum_held(
-    connection: AsyncConnection,
-    bound: Bound,
-    without_blob: str = "",
-    without_manifest: str = "",
-    without: Collection[str] = (),
-) -> int:
-    """The bytes that are held within a bound, without those of the things named."""
-    link, row, file = tables.link, tables.repository_manifest, tables.artifact
-    blobs: Any = select(link.c.digest).where(bound.holds(link.c.repository), link.c.digest != without_blob)
-    if bound.root:
-        blobs = union(blobs, select(file.c.digest).where(file.c.digest != without_blob))
-    manifests = and_(bound.holds(row.c.repository), row.c.digest != without_manifest)
-    return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound, without)
-
-
-async def sum_sizes(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
-    """The total size of these blobs, by digest, and manifests, each once."""
-    blob, row = tables.blob, tables.repository_manifest
-    each = select(row.c.digest, row.c.size).where(manifests).distinct().subquery()
-    queries = (select(_sum(blob.c.size)).where(blob.c.digest.in_(blobs)), select(_sum(each.c.size)))
-    return sum([int((await connection.execute(query)).scalar_one()) for query in queries])
-
-
-async def coming(connection: AsyncConnection, bound: Bound, without: Collection[str] = ()) -> int:
-    """Bytes of upload sessions and bytes still arriving, but not of the sessions and pending objects named."""
-    upload, pending, now = tables.upload, tables.pending, time.time()
-    sessions = select(_sum(upload.c.size)).where(bound.holds(upload.c.repository), upload.c.id.not_in(without))
-    coming = select(_sum(pending.c.size)).where(
-        bound.holds(pending.c.repository),
-        ~is_before(pending.c.held_until, now, now),
-        pending.c.key.not_in(without),
-    )
-    return sum([int((await connection.execute(query)).scalar_one()) for query in (sessions, coming)])
-
-
-def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(cast(column, BigInteger)), 0)

@@ -27,7 +27,7 @@ from storage.environments.environments import Environments, find_build, lock_env
 from storage.environments.lists.contents import note_packages
 from storage.environments.logs import put_kept
 from storage.environments.names import CHANNEL
-from storage.environments.publishing import LATEST, check_bounds, lock_bounds, set_tags, write_day
+from storage.environments.publishing import LATEST, set_tags, write_day
 from storage.environments.settings import change_layer
 from storage.environments.vocabulary import (
     BuildStatus,
@@ -41,8 +41,10 @@ from storage.errors import EnvironmentTaken
 from storage.events.announcements import announce
 from storage.events.hints import hint
 from storage.events.outbox import Record
+from storage.quotas.bounds import find_bounds
+from storage.quotas.held import check_bounds, lock_bounds, sum_held
 from storage.quotas.limits import Limits
-from storage.quotas.room import Room, sum_held
+from storage.quotas.room import Room
 from storage.repositories.rows import Push
 
 
@@ -136,7 +138,8 @@ class EnvironmentImports:
         await self._check(connection, wanted.namespace, wanted.name, repository)
         await self._environments.ensure_namespace(connection, wanted.namespace, by)
         made = await self._environments.ensure_environment(connection, wanted.namespace, wanted.name, repository, by)
-        bounds = await lock_bounds(self._database, connection, self._limits, repository)
+        bounds = await find_bounds(connection, self._limits, repository)
+        await lock_bounds(self._database, connection, bounds)
         held = [await sum_held(connection, bound) for bound in bounds]
         ids: list[int] = []
         images = {build.image.key: build.image for build in wanted.builds if build.image is not None}
