@@ -11,11 +11,9 @@ Each connection carries one request: a GET or HEAD in absolute form (RFC 9112, 3
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import re
 import resource
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
@@ -32,6 +30,7 @@ from yarl import URL
 
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.look_ups import LookUps
+from builder.network.loopback import LoopbackServer
 from builder.network.outer_proxy import OuterProxy, find_outer_proxy
 
 MOST_CONNECTIONS = 2000
@@ -92,7 +91,7 @@ class _Upstream:
     writer: asyncio.StreamWriter
 
 
-class GuardingProxy:
+class GuardingProxy(LoopbackServer):
     """Serves at `url` while it is entered, to whoever has that URL. `outer` returns the proxy that it uses itself.
 
     The hosts in `pinned` are reached only at their ports there: rattler shows a host's login at every port.
@@ -104,36 +103,18 @@ class GuardingProxy:
         outer: OuterProxy = find_outer_proxy,
         pinned: Mapping[str, Collection[int]] = MappingProxyType({}),
     ) -> None:
+        super().__init__("condery", HEAD_BYTES, MOST_CONNECTIONS)
         self._guard = guard
         self._pinned = pinned
         self._outer = outer
         self._look_ups: LookUps[list[str]] = LookUps()
-        secret = secrets.token_urlsafe(32)
-        self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
-        self._secret = secret
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._most = MOST_CONNECTIONS
         self._plain: set[str] = set()
         self._referred: TTLCache[str, None] = TTLCache(MOST_CONNECTIONS, IDLE_SECONDS)
         """Hosts to which answers passed on here have lately redirected."""
 
     async def __aenter__(self) -> Self:
         self._most = min(MOST_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES))
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    @property
-    def url(self) -> str:
-        return f"http://condery:{self._secret}@127.0.0.1:{self._port}"
+        return await super().__aenter__()
 
     @property
     def most_each(self) -> int:
@@ -147,14 +128,6 @@ class GuardingProxy:
         if channel.startswith("http://"):
             self._plain.update([split_endpoint(channel), *internal])
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= self._most:
-            writer.close()
-            return
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
@@ -165,8 +138,6 @@ class GuardingProxy:
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             # the client went away, or the upstream does not speak HTTP
             log.debug("proxied connection ended", reason=str(error) or type(error).__name__)
-        finally:
-            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HEAD_SECONDS):
@@ -182,7 +153,7 @@ class GuardingProxy:
     def _authorize(self, head: _Head) -> None:
         """Raises _Refused. A request over HTTP after a redirect comes without the secret, which rattler drops."""
         shown = head.header("proxy-authorization")
-        if secrets.compare_digest(shown.encode(), self._authorization.encode()):
+        if self.is_authorized(shown.encode()):
             return
         if shown or head.method == "CONNECT":
             raise _Refused(REFUSED)

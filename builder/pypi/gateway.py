@@ -9,11 +9,8 @@ new or no wheel is not there for uv.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import secrets
 from dataclasses import dataclass, field
-from typing import Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -22,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from builder.channels.logins import Logins
 from builder.errors import RequirementRefused
+from builder.network.loopback import LoopbackServer
 from builder.pypi.client import IndexClient
 from builder.pypi.page import JSON
 from builder.pypi.view import Link, Shown, View
@@ -31,6 +29,8 @@ from storage.errors import ConderyError
 log = structlog.get_logger(__name__)
 
 _HEAD_BYTES = 16 << 10
+_MOST_CONNECTIONS = 2000
+"""Many times as many as uv opens."""
 _HEAD_SECONDS = 60.0
 MOST_PAGES = 3000
 """Packages that one solve may look at."""
@@ -68,39 +68,12 @@ class Session:
         return await self.metadata.find(self.view.indexes[link.index], link, self.logins)
 
 
-class Gateway:
+class Gateway(LoopbackServer):
     """Serves one session at `url` while it is entered."""
 
     def __init__(self, session: Session) -> None:
+        super().__init__("uv", _HEAD_BYTES, _MOST_CONNECTIONS)
         self._session = session
-        secret = secrets.token_urlsafe(24)
-        self._secret = secret
-        self._authorization = b"Basic " + base64.b64encode(f"uv:{secret}".encode())
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_HEAD_BYTES)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    @property
-    def url(self) -> str:
-        return f"http://uv:{self._secret}@127.0.0.1:{self._port}"
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        # also where it is cancelled before it has begun
-        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError):
@@ -118,7 +91,7 @@ class Gateway:
         first, *lines = head.split(b"\r\n")
         method, target, _ = first.decode("ascii").split(" ")
         shown = [line.partition(b":")[2].strip() for line in lines if line.lower().startswith(b"proxy-authorization:")]
-        if len(shown) != 1 or not secrets.compare_digest(shown[0], self._authorization):
+        if len(shown) != 1 or not self.is_authorized(shown[0]):
             return "407 Refused", [], b""
         parts = urlsplit(target)
         if method != "GET" or parts.scheme != "http" or parts.netloc != self._session.view.host or parts.query:
