@@ -9,16 +9,13 @@ from aiohttp import web
 from builder.artifacts.artifact import Artifact
 from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import NamedEnvironments
-from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.ticket import Ticket
-from registry.http.manifests import Prepared, Variants, choose_accepted
+from registry.http.manifests import Prepared, Variants
 from registry.http.references import parse_path
 from registry.kinds.kind import KINDS
 from registry.kinds.stored import StoredKind, accept_header, answer, answer_variants, find_manifest
-from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
-from registry.notifications import note_manifest_pull
-from registry.parts import SETTINGS
+from registry.kinds.waiting import answer_unfinished, wait_a_while
 from registry.rates import caller_of
 from storage.environments.publishing import LATEST
 from storage.environments.vocabulary import BuildStatus
@@ -71,7 +68,7 @@ class Environments(StoredKind):
             return await self._answer_stored(request, repository, tag, stamp)
         waited, image = await wait_a_while(request, _ready(ticket))
         if image is None:
-            return await self._answer_unfinished(request, repository, tag, waited)
+            return await answer_unfinished(request, waited, lambda made: self._remember(request, repository, tag, made))
         variants = await self._remember(request, repository, tag, image, await self._find_warning(repository, tag))
         return answer(request, variants.choose(accept_header(request)))
 
@@ -96,23 +93,6 @@ class Environments(StoredKind):
         self.memory.keep_tag(repository, tag, variants, stamp)
         return answer_variants(request, variants)
 
-    async def _answer_unfinished(
-        self, request: web.Request, repository: str, tag: str, ticket: Ticket[FinishedImage]
-    ) -> web.StreamResponse:
-        media_types = media_types_of(ticket.spec)
-        media_type = media_types[choose_accepted(accept_header(request), media_types)]
-        if request.method == "HEAD":
-            return building_head(media_type)
-
-        async def prepare(image: FinishedImage) -> Prepared:
-            variants = await self._remember(request, repository, tag, image, ())
-            manifest = next(each for each in variants.prepared if each.media_type == media_type)
-            note_manifest_pull(request, self.parts, manifest)
-            return manifest
-
-        start = write_beginning(ticket.spec, media_type)
-        return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
-
     async def _find_warning(self, repository: str, tag: str) -> tuple[str, ...]:
         """What the pull of `latest` has to know: that a later build than the one it gets has failed."""
         if tag != LATEST:
@@ -128,7 +108,7 @@ class Environments(StoredKind):
         return (f"this is build {found.current_build}; build {last.id} failed: {last.status_info}",)
 
     async def _remember(
-        self, request: web.Request, repository: str, tag: str, image: FinishedImage, warnings: tuple[str, ...]
+        self, request: web.Request, repository: str, tag: str, image: FinishedImage, warnings: tuple[str, ...] = ()
     ) -> Variants:
         """The image's manifests, now in memory."""
         # taken after the build, which itself changes the repository, and before the manifests are read

@@ -7,19 +7,16 @@ from aiohttp import web
 from auth.audit.floods import BUILD
 from auth.permission import Permission
 from builder.artifacts.artifact import Artifact
-from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.ticket import Ticket
 from builder.work.claims import Begun, Permit
-from registry.http.manifests import Prepared, Variants, choose_accepted
+from registry.http.manifests import Variants
 from registry.http.references import Target
 from registry.kinds import pages
 from registry.kinds.kind import Need, check_granted
 from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
-from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
-from registry.notifications import note_manifest_pull
+from registry.kinds.waiting import answer_unfinished, wait_a_while
 from registry.observer import PRINCIPAL
-from registry.parts import SETTINGS
 from registry.rates import caller_of
 from registry.trail import actor_of
 
@@ -63,7 +60,7 @@ class OnDemand(StoredKind):
         if image is not None:
             variants = await self._remember(request, repository, tag, image)
             return answer(request, variants.choose(accept_header(request)).with_stale(ticket.stale))
-        return await self._answer_unfinished(request, repository, tag, ticket)
+        return await answer_unfinished(request, ticket, lambda made: self._remember(request, repository, tag, made))
 
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         permit = self._permit(request, repository, tag)
@@ -80,23 +77,6 @@ class OnDemand(StoredKind):
             return lambda: self.parts.audit.note(actor.did(BUILD, repository, tag=tag))
 
         return permit
-
-    async def _answer_unfinished(
-        self, request: web.Request, repository: str, tag: str, ticket: Ticket[FinishedImage]
-    ) -> web.StreamResponse:
-        media_types = media_types_of(ticket.spec)
-        media_type = media_types[choose_accepted(accept_header(request), media_types)]
-        if request.method == "HEAD":
-            return building_head(media_type)
-
-        async def prepare(image: FinishedImage) -> Prepared:
-            variants = await self._remember(request, repository, tag, image)
-            manifest = next(each for each in variants.prepared if each.media_type == media_type)
-            note_manifest_pull(request, self.parts, manifest)
-            return manifest
-
-        start = write_beginning(ticket.spec, media_type)
-        return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
 
     async def _remember(self, request: web.Request, repository: str, tag: str, image: FinishedImage) -> Variants:
         """The image's manifests, now in memory."""

@@ -18,14 +18,17 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec
 from builder.ticket import Ticket
 from registry.errors import BrokenPromise
-from registry.http.manifests import Prepared
+from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.settings import HttpSettings
+from registry.kinds.stored import accept_header
 from registry.logs.request_log import LOG_FIELDS
-from registry.parts import SETTINGS
+from registry.notifications import note_manifest_pull
+from registry.parts import PARTS, SETTINGS
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 T = TypeVar("T")
@@ -58,6 +61,28 @@ def pauses(count: int, settings: HttpSettings) -> Iterator[float]:
 def building_head(media_type: str) -> web.StreamResponse:
     """The answer to a HEAD of an image that is still being built: it exists, but its digest is unknown."""
     return web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+
+
+async def answer_unfinished(
+    request: web.Request, ticket: Ticket[FinishedImage], load: Callable[[FinishedImage], Awaitable[Variants]]
+) -> web.StreamResponse:
+    """Answer while the image is built; `load` makes the manifests of the finished one.
+
+    Raises the build's error, BrokenPromise, ConnectionError.
+    """
+    media_types = media_types_of(ticket.spec)
+    media_type = media_types[choose_accepted(accept_header(request), media_types)]
+    if request.method == "HEAD":
+        return building_head(media_type)
+
+    async def prepare(image: FinishedImage) -> Prepared:
+        variants = await load(image)
+        manifest = next(each for each in variants.prepared if each.media_type == media_type)
+        note_manifest_pull(request, request.app[PARTS], manifest)
+        return manifest
+
+    start = write_beginning(ticket.spec, media_type)
+    return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
 
 
 async def trickle(
