@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from registry.answers import UNSTORED_JSON
+from registry.api.queries import read_word
 from registry.errors import BodyInvalid, PageInvalid
 from registry.http.intake import read_limited
 from registry.parts import SETTINGS
@@ -60,7 +61,7 @@ def read_paging(request: web.Request) -> tuple[int, int] | None:
 
 def read_sorting(request: web.Request, sorts: Collection[str]) -> tuple[str, bool]:
     """What is sorted by, empty if that is not asked for, and whether backwards. Raises PageInvalid."""
-    order, by = _read_word(request, "order"), _read_word(request, "sort_by")
+    order, by = read_word(request, "order") or "", read_word(request, "sort_by") or ""
     if order not in ("", "asc", "desc"):
         raise PageInvalid("order", order, "expected asc or desc")
     if by not in ("", *sorts):
@@ -77,14 +78,9 @@ def _sort(
     return rows[::-1] if backwards else rows
 
 
-def _read_word(request: web.Request, name: str) -> str:
-    # conda-store's command line glues a slash to the end of the query
-    return request.query.get(name, "").removesuffix("/")
-
-
 def _read_number(request: web.Request, name: str, default: int) -> int:
-    text = _read_word(request, name)
-    if not text:
+    text = read_word(request, name)
+    if text is None:
         return default
     if not _NUMBER.fullmatch(text) or int(text) < 1:
         raise PageInvalid(name, text, "expected a whole number from 1")

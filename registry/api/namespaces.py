@@ -17,6 +17,7 @@ from auth.errors import BindingUnknown, NamespaceUnknown
 from auth.permission import Permission
 from registry.access.rights import Found, check_entity
 from registry.api.documents import answer_data, answer_list, answer_message, read_object, read_text
+from registry.api.queries import read_word
 from registry.errors import BodyInvalid, PageInvalid, PathInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -109,7 +110,7 @@ async def delete_roles(request: web.Request, namespace: Namespace) -> web.Stream
 
 
 async def get_role(request: web.Request, namespace: Namespace) -> web.StreamResponse:
-    other = request.query.get("other_namespace", "").removesuffix("/")
+    other = read_word(request, "other_namespace") or ""
     if not is_name(other):
         raise PageInvalid("other_namespace", other, NAME_RULE)
     held = await _list_on(request, namespace, other)
