@@ -102,15 +102,7 @@ class Locks:
         table = tables.resolution
         text = document if isinstance(document, str) else json.dumps(document)
         async with self._database.writing() as connection:
-            await self._insert(
-                connection,
-                tables.lock,
-                key=lock_key,
-                spec_key=spec_key,
-                document=text,
-                size=len(text),
-                created=time.time(),
-            )
+            await self._insert_lock(connection, lock_key, spec_key, text)
             earlier = (table.c.solved <= solved) | (table.c.solved > time.time() + SKEW_SECONDS)
             await connection.execute(delete(table).where(table.c.request_key == request_key, earlier))
             await self._insert(
@@ -130,15 +122,11 @@ class Locks:
     async def put_text(self, lock_key: str, spec_key: str, text: str) -> None:
         """As `put`, with the document as JSON text."""
         async with self._database.writing() as connection:
-            await self._insert(
-                connection,
-                tables.lock,
-                key=lock_key,
-                spec_key=spec_key,
-                document=text,
-                size=len(text),
-                created=time.time(),
-            )
+            await self._insert_lock(connection, lock_key, spec_key, text)
+
+    async def _insert_lock(self, connection: AsyncConnection, key: str, spec_key: str, text: str) -> None:
+        values = {"key": key, "spec_key": spec_key, "document": text, "size": len(text), "created": time.time()}
+        await self._insert(connection, tables.lock, **values)
 
     async def find_resolution(self, request_key: str) -> Resolution | None:
         table = tables.resolution
