@@ -63,9 +63,11 @@ class EnvironmentJobs:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with contextlib.suppress(ConderyError):
+            try:
                 if await self.leases.take(LEASE, self._owner, LEASE_SECONDS):
                     await self._run_while_ours()
+            except ConderyError as error:
+                log.warning("the jobs of environments wait for the database", reason=str(error))
 
     async def _run_while_ours(self) -> None:
         """Do every job once, and renew the lease meanwhile. If another process has it, that one does the rest."""
@@ -90,6 +92,8 @@ class EnvironmentJobs:
                 await job()
             except ConderyError as error:
                 log.warning("a job of environments failed", job=job.__name__, reason=str(error))
+            except Exception:
+                log.exception("a job of environments failed", job=job.__name__)
 
     async def retire(self) -> int:
         """Delete the builds that the settings of their environment do not keep; never the current one."""

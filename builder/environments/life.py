@@ -33,6 +33,7 @@ from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
 from builder.ticket import Ticket
 from builder.work.claims import OURSELVES, Caller, Claim, Permit, on_behalf_of, permit_all
+from storage.background import in_background
 from storage.environments.parts import EnvironmentStore
 from storage.environments.vocabulary import (
     BuildStatus,
@@ -296,12 +297,8 @@ class NamedEnvironments:
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Submit again, while the block runs, what was recorded and not submitted."""
-        task = asyncio.create_task(self._keep())
-        try:
+        async with in_background(self._keep()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _keep(self) -> None:
         while True:
@@ -309,13 +306,19 @@ class NamedEnvironments:
                 await self.submit_left()
             except ConderyError as error:
                 log.warning("cannot look for builds that nobody works on", reason=str(error))
+            except Exception:
+                # without the look nobody would ever work on them
+                log.exception("cannot look for builds that nobody works on")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def submit_left(self) -> None:
-        """Submit the unfinished builds that the queue does not have."""
+        """Submit the unfinished builds that the queue does not have; one that cannot be submitted stops no other."""
         for build in await self.store.builds.list_left(time.time() - LEFT_SECONDS):
             log.info("build of an environment submitted again", build=build.id, environment=build.repository)
-            await self.submit(build)
+            try:
+                await self.submit(build)
+            except ConderyError as error:
+                log.warning("build of an environment is not submitted", build=build.id, reason=str(error))
 
     async def submit(self, build: EnvironmentBuild) -> SubmittedBuild:
         """Have the queue do a build that is recorded."""

@@ -80,6 +80,9 @@ class OnDisk:
                 await self._look(force=force)
             except ConderyError as error:
                 log.warning("environments on disk are not kept up to date", reason=str(error))
+            except Exception:
+                # the next change may be to one that is not as wrong
+                log.exception("environments on disk are not kept up to date")
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look(self, *, force: bool) -> None:
