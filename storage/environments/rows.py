@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -39,7 +40,12 @@ def select_builds(*, deleted: bool = False) -> Select[Any]:
 
 
 def read_build(row: Any) -> EnvironmentBuild:
-    values = dict(row._mapping)
+    return make_build(row._mapping)
+
+
+def make_build(columns: Mapping[str, Any]) -> EnvironmentBuild:
+    """A build of the columns that `select_builds` has."""
+    values = dict(columns)
     status, cause = BuildStatus(values.pop("status")), Cause(values.pop("cause"))
     is_current = bool(values.pop("is_current"))
     return EnvironmentBuild(status=status, cause=cause, is_current=is_current, **values)

@@ -20,7 +20,7 @@ from storage.database.environment_tables import (
     specification,
 )
 from storage.environments.lists.contents import forget_packages
-from storage.environments.rows import read_build, read_environment, select_builds, select_environments
+from storage.environments.rows import make_build, read_build, read_environment, select_builds, select_environments
 from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
 from storage.events.outbox import Record
 
@@ -28,7 +28,6 @@ BATCH = 500
 """Rows that are read in one transaction."""
 FORGOTTEN_AT_ONCE = 50
 """Builds: a transaction that takes longer blocks all other writers on SQLite."""
-
 
 _LAST = func.coalesce(environment.c.resolved, environment.c.created)
 """When an environment was last solved by itself."""
@@ -295,15 +294,10 @@ class EnvironmentUpkeep:
             return [_read_alarm(each) for each in await connection.execute(query)]
 
 
-def _read_alarm(row: object) -> Alarm:
-    values = dict(row._mapping)  # type: ignore[attr-defined]  # a row of SQLAlchemy, of columns that are not typed
+def _read_alarm(row: Any) -> Alarm:
+    values = dict(row._mapping)
     reason, since = values.pop("reason"), values.pop("since")
-    return Alarm(read_build(_Row(values)), reason, since)
-
-
-@dataclass(frozen=True)
-class _Row:
-    _mapping: Mapping[str, object]
+    return Alarm(make_build(values), reason, since)
 
 
 def _is_built() -> ColumnElement[bool]:
