@@ -81,6 +81,9 @@ class EnvironmentWatching:
                         await anext(looks)
             except ConderyError as error:
                 log.warning("cannot watch environment files", path=entry.path, reason=str(error))
+            except Exception:
+                # one file that nobody thought of does not end the watching of all others
+                log.exception("cannot watch environment files", path=entry.path)
             finally:
                 with contextlib.suppress(ConderyError):
                     await self.leases.give_up(lease, self._owner)
