@@ -102,6 +102,12 @@ def _read_package(value: Any, platform: str, path: str, settings: InputSettings)
 
 def _read_spec(document: Mapping[str, Any]) -> EnvironmentSpec:
     """Read the spec of a lock. What its fields are made of is checked, and then that nothing was left out."""
+    if "requirements" in document:
+        raise InputInvalid(
+            "spec.requirements",
+            "the lock has PyPI packages, which are not imported yet; import a build without them (--builds), or create "
+            "the environment from its environment file",
+        )
     refuse_others(document, _SPEC, "spec")
     if document.get("format") != SPEC_FORMAT:
         raise InputInvalid("spec.format", f"it is {quote(str(document.get('format')))}; this condery has {SPEC_FORMAT}")

@@ -214,6 +214,7 @@ ROWS: dict[str, tuple[Spoil, type[ConderyError], str]] = {
     "an address of another package": (in_package(name="three"), InputInvalid, "name.*they must be the same"),
     "a file's name with a path": (in_package(file_name="../two-1-0.conda"), InputInvalid, "file_name"),
     "no hash": (in_package(sha256=None, md5=None), InputInvalid, "neither sha256 nor md5"),
+    "PyPI packages": (in_spec(requirements=["requests"]), InputInvalid, "PyPI packages, which are not imported yet"),
     "another channel": (in_package(channel="https://evil.example/channel"), ChannelNotAllowed, "evil.example"),
     "a licence of many lines": (in_package(license="MIT\nGPL"), InputInvalid, "license"),
     "a dangerous prefix": (in_spec(prefix="/proc/self"), InputInvalid, "prefix"),
