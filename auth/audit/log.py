@@ -23,6 +23,7 @@ from auth.audit.floods import SIGN_IN, Floods
 from auth.audit.reading import AuditFilter, AuditPage, read_page
 from storage.database import account_tables
 from storage.database.engine import Database
+from storage.environments.vocabulary import EnvironmentBuild
 from storage.errors import StorageError
 from storage.text import redact
 
@@ -151,6 +152,11 @@ class AuditLog:
     def _put_sums(self, *, early: bool = False) -> None:
         for event in self._floods.take(early=early):
             self._put(event)
+
+
+def name_build(build: EnvironmentBuild) -> str:
+    """The action of whoever has a new build made: the first one of an environment is the current one from the start."""
+    return "environment.create" if build.is_current else "environment.update"
 
 
 async def append(connection: AsyncConnection, event: AuditEvent) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.actor import Actor
-from auth.audit.log import append
+from auth.audit.log import append, name_build
 from builder.archives.archive import ArchiveLimits
 from builder.environments.directories.directories import Directories
 from builder.environments.jobs import EnvironmentJobs
@@ -35,9 +35,8 @@ async def watching_files(settings: Settings, store: Store, service: BuilderServi
         names.check("a namespace", entry.namespace)
 
     async def record(connection: AsyncConnection, build: EnvironmentBuild) -> None:
-        action = "environment.create" if build.is_current else "environment.update"
         actor = Actor(OURSELVES, "operator", detail={"cause": build.cause})
-        await append(connection, actor.did(action, build.repository, build=build.id))
+        await append(connection, actor.did(name_build(build), build.repository, build=build.id))
 
     leases = Leases(store.database)
     async with EnvironmentWatching(service.environments, leases, settings.watching, record).running():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.audit.log import append
+from auth.audit.log import append, name_build
 from auth.errors import NameUnfit
 from auth.permission import Permission
 from auth.refusal import refuse_environment
@@ -193,8 +193,7 @@ def _recorder(request: web.Request, repository: str, push: Push, told: Record[No
         if not build.is_current and not may_update:
             raise Denied(refuse_environment(principal, update, repository))
         await parts.repositories.write_manifest(connection, repository, push, [write_file_tag(build.id)])
-        action = "environment.create" if build.is_current else "environment.update"
-        await append(connection, actor.did(action, repository, build=build.id, digest=push.manifest.digest))
+        await append(connection, actor.did(name_build(build), repository, build=build.id, digest=push.manifest.digest))
         if told is not None:
             await told(connection, None)
 

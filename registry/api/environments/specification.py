@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.audit.log import append
+from auth.audit.log import append, name_build
 from auth.permission import Permission
 from auth.refusal import refuse_environment
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
@@ -73,8 +73,7 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
         # the first build of an environment is the current one from the start
         if not build.is_current and not parts.access.may(principal, UPDATE, sent.repository):
             raise Denied(refuse_environment(principal, UPDATE, sent.repository))
-        action = "environment.create" if build.is_current else "environment.update"
-        await append(connection, actor.did(action, sent.repository, build=build.id))
+        await append(connection, actor.did(name_build(build), sent.repository, build=build.id))
 
     with refusing_specification():
         build = await named_of(request).create(

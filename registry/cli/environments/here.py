@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from auth.audit.log import append
+from auth.audit.log import append, name_build
 from registry.cli.commands.accounts.opening import by
 from registry.cli.environments.shown import (
     BuildQuery,
@@ -194,9 +194,7 @@ class Here:
         return self.named
 
     async def _record_build(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
-        # the first build of an environment is the current one from the start
-        action = "environment.create" if build.is_current else "environment.update"
-        await append(connection, self.actor.did(action, build.repository, build=build.id))
+        await append(connection, self.actor.did(name_build(build), build.repository, build=build.id))
 
     async def _record_rebuild(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
         await append(connection, self.actor.did("environment.rebuild", build.repository, build=build.id))
