@@ -23,6 +23,9 @@ OCI_PLATFORMS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """The platforms for which images can be made."""
 
+WHEEL_MACHINES: Mapping[str, str] = MappingProxyType({"linux-64": "x86_64", "linux-aarch64": "aarch64"})
+"""The machine in the tags of wheels, by the platforms for which they can be had."""
+
 _DEFAULT_VARIANTS = {("amd64", "v1"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
 """Platforms with two spellings, mapped to the spelling in OCI_PLATFORMS, as in containerd's platforms package."""
 

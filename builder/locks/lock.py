@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
+from packaging.tags import Tag
+
 from builder.canonical import make_key
 from builder.locks.dates import Dates, read_dates
 from builder.names.spec import EnvironmentSpec
@@ -161,6 +163,12 @@ class Lock:
         """The lock's hash, 64 hex digits: the `<hex>` in the tag `lock-<hex>`."""
         packages = {platform: [each.identify() for each in packages] for platform, packages in self.packages.items()}
         return make_key("lock", {"spec": self.spec.to_json(), "packages": packages})
+
+
+def describe_wheel(file_name: str, tags: Iterable[Tag], platform: str) -> tuple[str, str]:
+    """The build and the subdir of a wheel that was chosen for a platform, by its file's name and its tags."""
+    build = "-".join(file_name.removesuffix(".whl").split("-")[2:])
+    return build, "noarch" if all(tag.platform == "any" for tag in tags) else platform
 
 
 def list_conda(packages: Iterable[LockedPackage]) -> list[LockedPackage]:

@@ -14,8 +14,8 @@ from packaging.utils import parse_wheel_filename
 
 from builder.errors import PackageRefused, RequirementRefused
 from builder.locks.lock import LockedPackage, list_wheels
+from builder.platforms import WHEEL_MACHINES
 
-_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 _TARGETS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """Minor versions of glibc 2 that uv knows as platforms."""
 _OLDEST = 17
@@ -36,9 +36,10 @@ class WheelPlatform:
     @classmethod
     def of(cls, platform: str, packages: Sequence[LockedPackage], glibc: str, wanted: str) -> WheelPlatform:
         """Raises RequirementRefused(wanted) where no wheels can be installed."""
-        if platform not in _MACHINES:
+        if platform not in WHEEL_MACHINES:
             raise RequirementRefused(
-                wanted, f"PyPI packages can be had for {' and '.join(_MACHINES)}, not for {platform}; leave one out"
+                wanted,
+                f"PyPI packages can be had for {' and '.join(WHEEL_MACHINES)}, not for {platform}; leave one out",
             )
         python = next((each for each in packages if each.name == "python"), None)
         if python is None:
@@ -48,13 +49,13 @@ class WheelPlatform:
     @property
     def target(self) -> str:
         """As uv names it."""
-        return f"{_MACHINES[self.platform]}-manylinux_2_{self.glibc}"
+        return f"{WHEEL_MACHINES[self.platform]}-manylinux_2_{self.glibc}"
 
     @cached_property
     def ranks(self) -> Mapping[Tag, int]:
         """How good each tag is that runs here; 0 is best."""
         major, minor = map(int, self.python.split(".")[:2])
-        return _rank_tags(major, minor, _MACHINES[self.platform], self.glibc)
+        return _rank_tags(major, minor, WHEEL_MACHINES[self.platform], self.glibc)
 
 
 @lru_cache(maxsize=16)

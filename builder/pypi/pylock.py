@@ -13,6 +13,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder.errors import RequirementRefused
+from builder.locks.lock import describe_wheel
 from builder.pypi.platform import WheelPlatform
 from builder.pypi.view import Link
 
@@ -68,13 +69,14 @@ def _read_wheel(name: str, wheel: Mapping[str, Any], platform: WheelPlatform) ->
     if canonicalize_name(distribution) != name:
         return None
     uploaded = wheel.get("upload-time")
+    written, subdir = describe_wheel(file_name, tags, platform.platform)
     return ChosenWheel(
         name,
         str(version),
         file_name,
-        "-".join(file_name.removesuffix(".whl").split("-")[2:]),
+        written,
         build[0] if build else 0,
-        "noarch" if all(each.platform == "any" for each in tags) else platform.platform,
+        subdir,
         link,
         wheel.get("size"),
         int(uploaded.timestamp() * 1000) if isinstance(uploaded, datetime.datetime) else None,

@@ -21,7 +21,8 @@ from builder.channels.index_policy import PYPI
 from builder.environments.inputs.input import InputSettings
 from builder.errors import InputInvalid
 from builder.locks.grammar import LONGEST
-from builder.locks.lock import WHEEL_PREFIX, LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, LockedPackage, describe_wheel
+from builder.platforms import WHEEL_MACHINES
 from storage.errors import quote
 from storage.text import redact
 
@@ -31,7 +32,6 @@ PYPI_FILES = "files.pythonhosted.org"
 _LONGEST_URL = 2000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRAGMENT = re.compile(r"(?:sha256=[0-9a-f]{64})?")
-_ARCHITECTURES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 _SOURCES = (".tar.gz", ".zip", ".tar.bz2")
 
 
@@ -57,12 +57,13 @@ def read_wheel(url: Any, facts: WheelFacts, platform: str, path: str, settings: 
     if not _SHA256.fullmatch(sha256):
         raise InputInvalid(f"{path}.sha256", "a wheel needs its sha256, so that the right bytes arrive")
     size = facts.size if isinstance(facts.size, int) and not isinstance(facts.size, bool) and facts.size > 0 else None
+    build, subdir = describe_wheel(file_name, tags, platform)
     return LockedPackage(
         name=WHEEL_PREFIX + name,
         version=str(version),
-        build="-".join(file_name.removesuffix(".whl").split("-")[2:]),
+        build=build,
         build_number=number,
-        subdir="noarch" if all(tag.platform == "any" for tag in tags) else platform,
+        subdir=subdir,
         channel=_find_index(parts, settings),
         url=parts._replace(fragment="").geturl(),
         file_name=file_name,
@@ -127,8 +128,8 @@ def _fits(tag: Tag, platform: str) -> bool:
     """Whether a wheel of this tag is for the platform, whatever its version of glibc."""
     if tag.platform == "any":
         return True
-    architecture = _ARCHITECTURES.get(platform)
-    return architecture is not None and re.fullmatch(rf"(?:many)?linux\w*_{architecture}", tag.platform) is not None
+    machine = WHEEL_MACHINES.get(platform)
+    return machine is not None and re.fullmatch(rf"(?:many)?linux\w*_{machine}", tag.platform) is not None
 
 
 def _find_index(parts: SplitResult, settings: InputSettings) -> str:
