@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from builder.environments.repository import write_repository
 from builder.environments.request import BuildRequest
 from builder.errors import EnvironmentUnusable
 from builder.locks.aside import read_lock
@@ -13,6 +14,12 @@ from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_i
 from storage.catalog.locks import Locks
 from storage.environments.parts import EnvironmentStore
 from storage.errors import EnvironmentUnknown
+
+
+def check_extends(extends: str | None, repository: str) -> None:
+    """Raises EnvironmentUnusable for an environment, whose images are in `repository`, that extends itself."""
+    if extends is not None and write_repository(*extends.split("/", 1)) == repository:
+        raise EnvironmentUnusable(f"extends: {extends} is this environment itself; name another one")
 
 
 async def find_extended(request: BuildRequest, store: EnvironmentStore, locks: Locks) -> EnvironmentSpec:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -20,9 +19,11 @@ from builder.artifacts.artifact import Artifact
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
 from builder.environments.at_hand import AtHand
+from builder.environments.extending import check_extends
 from builder.environments.handles import Handles
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.previews import Previews
+from builder.environments.repository import write_repository
 from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
@@ -51,24 +52,6 @@ log = structlog.get_logger(__name__)
 LEFT_SECONDS = 10.0
 """How old an unfinished build is before the queue is asked again to do it."""
 LOOK_SECONDS = 15.0
-
-_OUTSIDE = re.compile(r"[^a-z0-9._-]+")
-_RUNS = re.compile(r"([._-])[._-]*")
-
-
-def write_repository(namespace: str, name: str) -> str:
-    """The repository of an environment's images: `namespace/name` in the grammar of image names.
-
-    Capitals become small, and characters that image names cannot have become `-`.
-    """
-    part = _RUNS.sub(r"\1", _OUTSIDE.sub("-", name.lower())).strip("._-")
-    return f"{namespace}/{part}" if part else ""
-
-
-def check_extends(extends: str | None, repository: str) -> None:
-    """Raises EnvironmentUnusable for an environment, whose images are in `repository`, that extends itself."""
-    if extends is not None and write_repository(*extends.split("/", 1)) == repository:
-        raise EnvironmentUnusable(f"extends: {extends} is this environment itself; name another one")
 
 
 class Files(Protocol):

@@ -19,7 +19,7 @@ from auth.refusal import refuse_environment
 from builder.artifacts.referrers import TYPES
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
-from builder.environments.life import write_repository
+from builder.environments.repository import write_repository
 from builder.errors import InputInvalid
 from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI
 from registry.errors import Denied

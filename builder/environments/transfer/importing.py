@@ -18,9 +18,11 @@ from typing import Any, Self, TypeVar
 from builder.build import Builder
 from builder.canonical import make_key
 from builder.channels.policy import ChannelPolicy
+from builder.environments.extending import check_extends
 from builder.environments.inputs.environment_file import check_name
 from builder.environments.inputs.input import EnvironmentInput, InputSettings
-from builder.environments.life import NamedEnvironments, check_extends, write_repository
+from builder.environments.life import NamedEnvironments
+from builder.environments.repository import write_repository
 from builder.environments.request import BuildRequest
 from builder.environments.transfer.document import read_document, read_specification
 from builder.environments.transfer.exporting import Which

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
 from builder.environments.inputs.input import EnvironmentInput
-from builder.environments.life import NamedEnvironments, write_repository
+from builder.environments.life import NamedEnvironments
+from builder.environments.repository import write_repository
 from builder.environments.watching import files
 from builder.environments.watching.files import Changing, Scan, Signature, Unwatchable
 from builder.environments.watching.settings import WatchEntry, WatchSettings

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from auth.permission import Permission
 from builder.environments.inputs.environment_file import LONGEST_NAME, NAME
-from builder.environments.life import NamedEnvironments, write_repository
+from builder.environments.life import NamedEnvironments
+from builder.environments.repository import write_repository
 from registry.access.rights import Found
 from registry.api.namespaces import read_namespace
 from registry.errors import PathInvalid, RouteUnknown

@@ -15,7 +15,7 @@ from auth.refusal import refuse_environment
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import LARGEST_LOCK
-from builder.environments.life import write_repository
+from builder.environments.repository import write_repository
 from builder.errors import InputInvalid
 from registry.access.rights import Found, check_anywhere, check_within
 from registry.api.documents import answer_data, read_flag, read_object, read_text

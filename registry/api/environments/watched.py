@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from auth.permission import Permission
-from builder.environments.life import write_repository
+from builder.environments.repository import write_repository
 from registry.api.documents import answer_list
 from registry.api.environments.queries import PAGING
 from registry.api.environments.writing import write_time, write_time_or_null

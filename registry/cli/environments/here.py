@@ -74,7 +74,7 @@ class Here:
 
     async def ask(self, written: Written) -> int:
         from auth.accounts.names import Names
-        from builder.environments.life import write_repository
+        from builder.environments.repository import write_repository
         from registry.http.references import check_repository
 
         named = self._named

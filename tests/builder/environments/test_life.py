@@ -12,7 +12,8 @@ import pytest
 from builder.environments import journal
 from builder.environments.inputs.input import InputSettings
 from builder.environments.inputs.reading import read_input
-from builder.environments.life import NamedEnvironments, write_repository
+from builder.environments.life import NamedEnvironments
+from builder.environments.repository import write_repository
 from builder.locks.formats import write_conda_lock
 from builder.locks.lock import Lock
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
