@@ -265,7 +265,7 @@ class NamedEnvironments:
             return True
         if (await self.store.builds.find(build.id)).is_finished:
             return False
-        await self.store.builds.end_left(build.id, reason, canceled=True)
+        await self.store.building.end_left(build.id, reason, canceled=True)
         return True
 
     async def delete(self, namespace: str, name: str, *, by: str, record: Record[Environment] | None = None) -> None:

@@ -133,7 +133,7 @@ class EnvironmentWork:
     def record_beginning(self, job: Job) -> Record[None]:
         """What to record in the transaction that says that the queue's build begins."""
         self._repeated.pop(_number_of(job), None)
-        return lambda connection, _: self.store.builds.begin(connection, _number_of(job))
+        return lambda connection, _: self.store.building.begin(connection, _number_of(job))
 
     async def run(self, job: Job) -> str:
         """Do the work of a build in its `turn`; return the key of its image. Raises BuilderError, StorageError."""
@@ -204,7 +204,7 @@ class EnvironmentWork:
         for _ in range(ATTEMPTS):
             lock, key, image = await self.builder.make_named(job, place, progress)
             try:
-                await self.store.builds.publish(build.id, describe_made(lock, key), image.variants[0].digest)
+                await self.store.building.publish(build.id, describe_made(lock, key), image.variants[0].digest)
             except (ManifestUnknown, ManifestBlobUnknown) as error:
                 gone = error
                 continue
@@ -231,9 +231,9 @@ class EnvironmentWork:
         async def record(connection: AsyncConnection, nothing: None) -> None:
             if isinstance(end, BuildFailed):
                 canceled = isinstance(end, BuildCanceled)
-                await self.store.builds.fail(connection, number, end.message, canceled=canceled)
+                await self.store.building.fail(connection, number, end.message, canceled=canceled)
             else:
-                await self.store.builds.complete(connection, number, self._notes.get(number), repetition)
+                await self.store.building.complete(connection, number, self._notes.get(number), repetition)
             if told is not None:
                 await told(connection, nothing)
 
@@ -247,7 +247,7 @@ class EnvironmentWork:
             journal.change_state("BUILDING")
             journal.change_state("COMPLETED", "an earlier build has the same image")
         if (repository := self._repositories.pop(number, None)) is not None:
-            self.store.builds.changes.mark(repository)
+            self.store.building.changes.mark(repository)
 
     async def _describe(
         self, number: int, build_id: str, seconds: float, end: CompletedBuild | BuildFailed

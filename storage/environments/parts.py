@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from storage.blobs.store import BlobStore
+from storage.environments.building import Building
 from storage.environments.builds import EnvironmentBuilds
 from storage.environments.environments import Environments
 from storage.environments.logs import Logs
@@ -26,6 +27,7 @@ class EnvironmentStore:
 
     environments: Environments
     builds: EnvironmentBuilds
+    building: Building
     settings: EnvironmentSettings
     logs: Logs
     imports: EnvironmentImports
@@ -39,7 +41,8 @@ class EnvironmentStore:
         environments = Environments(database, changes, EnvironmentNames(database))
         return cls(
             environments,
-            EnvironmentBuilds(database, changes, room, limits),
+            EnvironmentBuilds(database),
+            Building(database, changes, room, limits),
             EnvironmentSettings(database, changes),
             Logs(blobs),
             EnvironmentImports(database, environments, room, limits),

@@ -101,7 +101,7 @@ async def test_what_one_server_does_another_one_does_not_remember_otherwise(
         open_service(tmp_path / "two", channel, url=migrated_postgres) as other,
     ):
         here, there = named_of(service), named_of(other)
-        changes = there.store.builds.changes
+        changes = there.store.building.changes
         names = there.store.environments.names
         async with listening(migrated_postgres, changes), asyncio.timeout(120):
 

@@ -85,7 +85,7 @@ async def fill(site: Site) -> None:
     environments = site.workshop.store.environments.environments
     build = await environments.ask_for_build("team", "Env", "team/env", NewSpecification("Env", {}, {}), by="alice")
     assert str(build.id) == FILLED["{build}"]
-    await site.workshop.store.environments.builds.end_left(build.id, SECRET, canceled=True)
+    await site.workshop.store.environments.building.end_left(build.id, SECRET, canceled=True)
     logs = site.workshop.store.environments.logs
     await logs.append([Appended(build.id, b"".join(write_records("state", SECRET)), begins=True)])
     await logs.finish(build.id)

@@ -166,8 +166,8 @@ async def test_ending_and_publishing_at_once(named: Named) -> None:
         digests = await named.content.make_image(f"image {number}", b"base", str(number).encode())
         made = Made(lock_of(str(number)), f"image {number}", 1)
         done = await asyncio.gather(
-            named.store.builds.publish(build.id, made, digests[0]),
-            named.store.builds.end_left(build.id, "It is canceled.", canceled=True),
+            named.store.building.publish(build.id, made, digests[0]),
+            named.store.building.end_left(build.id, "It is canceled.", canceled=True),
             return_exceptions=True,
         )
         assert isinstance(done[0], EnvironmentBuildUnknown | None)
@@ -200,7 +200,7 @@ async def test_builds_that_nobody_works_on(named: Named) -> None:
     left = [each.id for each in await named.store.builds.list_left(later)]
     assert left == [builds[2].id, builds[3].id]
     assert await named.store.builds.list_left(builds[0].scheduled) == []
-    await named.store.builds.end_left(builds[3].id, "It is lost.")
+    await named.store.building.end_left(builds[3].id, "It is lost.")
     lost = await named.store.builds.find(builds[3].id)
     assert (lost.status, lost.status_info) == (BuildStatus.FAILED, "It is lost.")
 

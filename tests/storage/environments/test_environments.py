@@ -63,7 +63,7 @@ async def test_a_description_is_that_of_a_complete_build(named: Named) -> None:
     await named.complete(first)
     assert await find() == "first"
     failed = await named.ask("scipy", description="of no use")
-    await named.store.builds.end_left(failed.id, "no package scipy")
+    await named.store.building.end_left(failed.id, "no package scipy")
     assert await find() == "first"
     second, third = await named.ask(description="second"), await named.ask(description="third")
     assert await find() == "first"
@@ -336,8 +336,8 @@ async def test_a_build_of_a_deleted_environment_publishes_nothing_into_the_next_
     with pytest.raises(EnvironmentBuildUnknown):
         await named.publish(late, "late")
     async with named.content.stores.database.writing() as connection:
-        await named.store.builds.complete(connection, published.id)
-        await named.store.builds.fail(connection, late.id, "It is late.")
+        await named.store.building.complete(connection, published.id)
+        await named.store.building.fail(connection, late.id, "It is late.")
     assert await named.tags() == {}
     assert await named.content.manifests(REPOSITORY) == set()
     [row] = await named.content.stores.rows(environment_build.select().where(environment_build.c.id == late.id))

@@ -43,7 +43,7 @@ async def test_many_publish_one_image_at_once(named: Named) -> None:
     builds = [await named.ask(name=f"science{number}") for number in range(6)]
     digests = await named.content.make_image("one", b"base", b"layer")
     made = Made(lock_of("one"), "one", 1, ("python",))
-    await asyncio.gather(*(named.store.builds.publish(each.id, made, digests[0]) for each in builds))
+    await asyncio.gather(*(named.store.building.publish(each.id, made, digests[0]) for each in builds))
     for build in builds:
         assert await named.content.manifests(build.repository) == set(digests)
     assert await named.content.count(environment_image) == 1
@@ -52,13 +52,13 @@ async def test_many_publish_one_image_at_once(named: Named) -> None:
 async def test_an_image_that_is_gone_is_made_again(named: Named) -> None:
     build = await named.ask()
     with pytest.raises(ManifestUnknown):
-        await named.store.builds.publish(build.id, Made(lock_of("one"), "nothing", 1), Digest.of(b""))
+        await named.store.building.publish(build.id, Made(lock_of("one"), "nothing", 1), Digest.of(b""))
     digests = await named.content.make_image("one", b"base")
     row = tables.repository_manifest
     async with named.content.stores.database.writing() as connection:
         await connection.execute(row.delete().where(row.c.digest == digests[DOCKER]))
     with pytest.raises(ManifestUnknown):
-        await named.store.builds.publish(build.id, Made(lock_of("one"), "one", 1), digests[0])
+        await named.store.building.publish(build.id, Made(lock_of("one"), "one", 1), digests[0])
     # its row went, or nobody would make it again
     assert await named.content.stores.catalog.images.find("one") is None
     assert await named.tags() == {}
@@ -86,10 +86,10 @@ async def test_an_image_of_the_environment_alone_goes_with_its_row(named: Named)
     build = await named.ask()
     digests = await make_here(named, "own", b"secret")
     made = Made(lock_of("own"), "own", 1)
-    await named.store.builds.publish(build.id, made, digests[0])
+    await named.store.building.publish(build.id, made, digests[0])
     await named.complete(build)
     other = await named.ask(name="other")
-    await named.store.builds.publish(other.id, made, digests[0])
+    await named.store.building.publish(other.id, made, digests[0])
     await named.store.environments.delete("team", "science")
     assert await named.content.stores.catalog.images.find("own") is not None
     assert await named.content.manifests("team/other") == set(digests)
@@ -167,7 +167,7 @@ async def test_an_image_made_in_the_repository_itself_has_the_quota_of_its_names
     digests = await make_here(named, "own", b"secret" * 100)
     await set_quota(named, 100)
     with pytest.raises(QuotaExceeded):
-        await named.store.builds.publish(build.id, Made(lock_of("own"), "own", 1), digests[0])
+        await named.store.building.publish(build.id, Made(lock_of("own"), "own", 1), digests[0])
     assert await named.content.manifests(REPOSITORY) == set()
     assert await named.content.stores.catalog.images.find("own") is None
 

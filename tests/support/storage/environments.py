@@ -48,7 +48,7 @@ class Named:
     async def begin(self, build: EnvironmentBuild) -> None:
         """As the queue does when the work of a build begins."""
         async with self.content.stores.database.writing() as connection:
-            await self.store.builds.begin(connection, build.id)
+            await self.store.building.begin(connection, build.id)
 
     async def ask(
         self,
@@ -71,17 +71,17 @@ class Named:
         digests = await self.content.make_image(image, b"base", f"layer of {image}".encode())
         await self.begin(build)
         made = Made(lock_of(lock or image), image, size, packages)
-        await self.store.builds.publish(build.id, made, digests[0])
+        await self.store.building.publish(build.id, made, digests[0])
         return digests
 
     async def complete(self, build: EnvironmentBuild) -> EnvironmentBuild:
         async with self.content.stores.database.writing() as connection:
-            await self.store.builds.complete(connection, build.id)
+            await self.store.building.complete(connection, build.id)
         return await self.store.builds.find(build.id)
 
     async def fail(self, build: EnvironmentBuild, reason: str = "It is too big.", **how: bool) -> EnvironmentBuild:
         async with self.content.stores.database.writing() as connection:
-            await self.store.builds.fail(connection, build.id, reason, **how)
+            await self.store.building.fail(connection, build.id, reason, **how)
         return await self.store.builds.find(build.id)
 
     async def make(
