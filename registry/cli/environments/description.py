@@ -7,22 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.artifacts.artifact import ARTIFACTS
 from registry.cli.environments.changes import Changes, compare
 from registry.cli.environments.place import Place
 from registry.cli.environments.shown import COMPLETED, BuildQuery, ShownBuild, ShownEnvironment, ShownPackage
 
-FILES = (
-    "conda-lock.yml",
-    "pixi.lock",
-    "explicit.txt",
-    "environment.yaml",
-    "pylock.toml",
-    "archive.tar.gz",
-    "sbom.spdx.json",
-    "sbom.cdx.json",
-    "provenance.json",
-    "report.json",
-)
 MOST_BUILDS = 1000
 """How far back the build before one is looked for."""
 
@@ -104,4 +93,4 @@ async def _find_before(place: Place, build: ShownBuild) -> ShownBuild | None:
 
 
 def _list_files(place: Place, repository: str, tag: str) -> dict[str, str]:
-    return {name: f"{place.files}/{repository}/{tag}/{name}" for name in FILES}
+    return {name: f"{place.files}/{repository}/{tag}/{name}" for name in ARTIFACTS}
