@@ -366,8 +366,8 @@ def _guard_entity(row: EntityRoute[Any]) -> Handler:
         except (EnvironmentUnknown, EnvironmentBuildUnknown, NamespaceUnknown) as error:
             raise unknown_to(request, error) from None
         check_found(request, permission, found)
-        if changes and request.app[PARTS].read_only:
-            raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
+        if changes:
+            _check_not_read_only(request.app[PARTS])
         if not found.is_counted:
             count_request(request)
         return await row.handler(request, found.thing)
@@ -386,10 +386,15 @@ def _check_writable(request: web.Request, parts: Parts, kind: RepositoryKind, re
     refusal = kind.refusal(request, repository)
     if refusal is not None:
         raise Denied(refusal)
-    if parts.read_only:
-        raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
+    _check_not_read_only(parts)
     if kind.scope(repository) != repository:
         raise LookupError(f"{type(kind).__name__} lets {repository} be written to, but reads {kind.scope(repository)}")
+
+
+def _check_not_read_only(parts: Parts) -> None:
+    """Raises Denied."""
+    if parts.read_only:
+        raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
 
 
 def _with_reserve(handler: TargetHandler) -> TargetHandler:
