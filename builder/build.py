@@ -325,7 +325,8 @@ class Builder:
         if has_wheels(completed):
             glibc = await self._find_glibc(lock.spec)
             for platform, packages in completed.packages.items():
-                check_wheels(platform, packages, glibc.get(platform) or DEFAULT_GLIBC)
+                # of thousands of wheels the names alone take seconds
+                await asyncio.to_thread(check_wheels, platform, packages, glibc.get(platform) or DEFAULT_GLIBC)
         await (self.admission.of(place.namespace) if place else self.admission).check_lock(completed)
         return completed
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidName, canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from builder.errors import PackageRefused
 from builder.work.worker import working_on
@@ -19,6 +19,9 @@ from builder.work.worker import working_on
 LARGEST = 4 << 20
 MOST_REQUIREMENTS = 2000
 _LONGEST = 1000
+_MOST_LINES = 10_000
+"""Before the description. Real ones have some hundred."""
+_MOST_PARENTHESES = 50
 _LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
@@ -37,7 +40,7 @@ class CoreMetadata:
 
 def parse_metadata(content: bytes, what: str) -> CoreMetadata:
     """Parse METADATA or PKG-INFO. Raises PackageRefused(what)."""
-    message = _read_headers(content)
+    message = _read_headers(content, what)
 
     def find(name: str) -> str | None:
         value = message.get(name)
@@ -50,7 +53,7 @@ def parse_metadata(content: bytes, what: str) -> CoreMetadata:
     try:
         name = canonicalize_name(find("Name") or "", validate=True)
         version = str(Version(find("Version") or ""))
-    except (InvalidName, InvalidVersion):
+    except (InvalidName, ValueError):
         raise PackageRefused(what, "its metadata has no name and version as Python packages have") from None
     requires = [each for each in find_all("Requires-Dist") if _is_requirement(each)]
     if len(requires) > MOST_REQUIREMENTS:
@@ -67,10 +70,10 @@ def parse_metadata(content: bytes, what: str) -> CoreMetadata:
 
 def find_name(content: bytes) -> str | None:
     """The distribution's name (PEP 503), whatever else the metadata says."""
-    found = _read_headers(content).get("Name")
     try:
+        found = _read_headers(content, "").get("Name")
         return canonicalize_name(str(found).strip(), validate=True) if found else None
-    except InvalidName:
+    except (InvalidName, PackageRefused):
         return None
 
 
@@ -92,18 +95,23 @@ def read_wheel_metadata(path: Path, what: str) -> bytes:
             raise PackageRefused(what, f"it is not a sound zip file ({error})") from None
 
 
-def _read_headers(content: bytes) -> Message:
-    """Without the description, which is most of it."""
+def _read_headers(content: bytes, what: str) -> Message:
+    """Without the description, which is most of it. Raises PackageRefused(what)."""
     text = re.split(rb"\r?\n\r?\n", content[:LARGEST], maxsplit=1)[0]
+    # counted before the parser makes an object of each
+    if (count := text.count(b"\n")) > _MOST_LINES:
+        raise PackageRefused(what, f"the head of its metadata has {count} lines; at most {_MOST_LINES} are allowed")
     return HeaderParser().parsestr(text.decode("utf-8", "replace"))
 
 
 def _is_requirement(text: str) -> bool:
+    if len(text) > _LONGEST or text.count("(") > _MOST_PARENTHESES:
+        return False
     try:
         Requirement(text)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         return False
-    return len(text) <= _LONGEST
+    return True
 
 
 def _choose_license(expression: str | None, text: str | None, classifiers: list[str]) -> str | None:

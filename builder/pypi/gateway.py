@@ -34,6 +34,10 @@ _MOST_CONNECTIONS = 2000
 _HEAD_SECONDS = 60.0
 MOST_PAGES = 3000
 """Packages that one solve may look at."""
+MOST_FILES = 200_000
+"""Files of all pages of one solve, which are kept while it lasts: numpy has 6,000, and 300 packages some 100,000."""
+MOST_METADATA = 256 << 20
+"""Bytes of metadata that one solve may read, and keep on disk."""
 FRESH = 600
 """Seconds for which uv does not ask for a page again."""
 _FOREVER = 31_536_000
@@ -50,6 +54,10 @@ class Session:
     shown: dict[str, Shown | None] = field(default_factory=dict)
     """By name (PEP 503); None for what no index has."""
     failure: ConderyError | None = None
+    files: int = 0
+    """Of all pages."""
+    bytes_read: int = 0
+    """Of metadata."""
 
     async def look(self, name: str) -> Shown | None:
         """What uv is shown of a package: of the first index that has it. Raises IndexUnavailable, IndexRefused."""
@@ -61,11 +69,23 @@ class Session:
         for index in self.view.indexes:
             page = await self.client.find_page(index, name, self.logins)
             if page is not None:
+                self.files += len(page.files) + page.unusable
+                if self.files > MOST_FILES:
+                    raise RequirementRefused(
+                        name, f"the solve looks at more than {MOST_FILES} files; ask for narrower versions"
+                    )
                 return await asyncio.to_thread(self.view.show, name, page)
         return None
 
     async def find_metadata(self, link: Link) -> bytes:
-        return await self.metadata.find(self.view.indexes[link.index], link, self.logins)
+        content = await self.metadata.find(self.view.indexes[link.index], link, self.logins)
+        self.bytes_read += len(content)
+        if self.bytes_read > MOST_METADATA:
+            raise RequirementRefused(
+                link.url.rpartition("/")[2],
+                f"the solve reads more than {MOST_METADATA >> 20} MiB of metadata; ask for narrower versions",
+            )
+        return content
 
 
 class Gateway(LoopbackServer):

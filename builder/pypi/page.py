@@ -30,6 +30,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
 
+_YEARS = range(1990, 2200)
+"""Of uploads. At the ends of the calendar other time zones are out of it."""
+
+
 class PageRefused(ValueError):
     """The text says what is wrong with it."""
 
@@ -119,6 +123,9 @@ def _make_file(url: str, name: str, link: str, **facts: Any) -> IndexFile | None
         return None
     if not address.isascii() or not address.isprintable() or " " in address or parts.query:
         return None
+    steps = unquote(parts.path).split("/")
+    if "\\" in address or "." in steps or ".." in steps:
+        return None
     return IndexFile(name, parts._replace(fragment="").geturl(), **facts)
 
 
@@ -136,6 +143,8 @@ def _read_time(value: Any) -> int | None:
         return None
     try:
         moment = datetime.datetime.fromisoformat(value)
+        if moment.year not in _YEARS:
+            return None
         return int(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None

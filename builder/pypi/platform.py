@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import parse_wheel_filename
 
 from builder.errors import PackageRefused, RequirementRefused
 from builder.locks.lock import LockedPackage, list_wheels
+from builder.names.wheel_name import parse_wheel_name
 from builder.platforms import WHEEL_MACHINES
 
 _TARGETS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -87,17 +87,24 @@ def check_wheels(platform: str, packages: Sequence[LockedPackage], glibc: str) -
         return
     target = WheelPlatform.of(platform, packages, glibc, wheels[0].title)
     for wheel in wheels:
-        tags = parse_wheel_filename(wheel.file_name)[3]
+        tags = parse_wheel_name(wheel.file_name)[3]
         if target.ranks.keys().isdisjoint(tags):
             raise PackageRefused(
                 wheel.file_name,
                 f"it does not run with python {target.python} on {platform} with glibc 2.{target.glibc}, which the "
                 "environment has",
             )
-        if wheel.requires_python and target.python not in SpecifierSet(wheel.requires_python, prereleases=True):
+        if wheel.requires_python and not _permits(wheel.requires_python, target.python):
             raise PackageRefused(
                 wheel.file_name, f"it requires python {wheel.requires_python}, and the environment has {target.python}"
             )
+
+
+def _permits(versions: str, python: str) -> bool:
+    try:
+        return python in SpecifierSet(versions, prereleases=True)
+    except InvalidSpecifier:
+        return False
 
 
 def _find_version(python: LockedPackage, packages: Sequence[LockedPackage], wanted: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 
 from builder.errors import RequirementRefused
 from builder.locks.lock import describe_wheel
+from builder.names.wheel_name import parse_wheel_name
 from builder.pypi.platform import WheelPlatform
 from builder.pypi.view import Link
 
@@ -63,8 +64,8 @@ def _read_wheel(name: str, wheel: Mapping[str, Any], platform: WheelPlatform) ->
         return None
     file_name = unquote(link.url.rpartition("/")[2])
     try:
-        distribution, version, build, tags = parse_wheel_filename(file_name)
-    except (InvalidWheelFilename, ValueError):
+        distribution, version, build, tags = parse_wheel_name(file_name)
+    except InvalidWheelFilename:
         return None
     if canonicalize_name(distribution) != name:
         return None

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from cachetools import LRUCache
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import parse_wheel_filename
 
 from builder.archives.archive import ArchiveLimits
 from builder.canonical import make_key
@@ -21,6 +20,7 @@ from builder.channels.logins import Logins
 from builder.errors import BuilderError, PolicyRefusal, RequirementRefused, SolveError
 from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
+from builder.names.wheel_name import parse_wheel_name
 from builder.policy.policy import ASK_OTHERWISE, Policy, describe_package, find_moment, join_refusals
 from builder.pypi.client import IndexClient
 from builder.pypi.core_metadata import CoreMetadata
@@ -259,7 +259,7 @@ async def _explain(failure: Failure, find_conda: FindConda) -> BuilderError:
 def make_unlocked(index: str, link: Link) -> LockedPackage:
     """What a wheel is downloaded by whose metadata is not known yet."""
     file_name = unquote(link.url.rpartition("/")[2])
-    name, version, build, _ = parse_wheel_filename(file_name)
+    name, version, build, _ = parse_wheel_name(file_name)
     return LockedPackage(
         name=f"{WHEEL_PREFIX}{name}",
         version=str(version),

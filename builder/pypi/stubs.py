@@ -48,7 +48,8 @@ def _write_metadata(distribution: Distribution) -> str:
             f"Name: {distribution.name}",
             f"Version: {distribution.version}",
             *(f"Provides-Extra: {' '.join(each.split())}" for each in distribution.extras),
-            *(f"Requires-Dist: {' '.join(each.split())}" for each in distribution.requires),
+            # an address would be fetched, or read from this machine, by uv's own rules
+            *(f"Requires-Dist: {' '.join(each.split())}" for each in distribution.requires if "@" not in each),
         )
     )
 

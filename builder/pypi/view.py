@@ -6,6 +6,7 @@ may be seen, so that what uv remembers of one view is never seen in another: ind
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
 from collections import Counter
@@ -15,16 +16,17 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 
 from builder.canonical import make_key
 from builder.channels.index_policy import find_link_problem
 from builder.locks.lock import WHEEL_PREFIX
+from builder.names.wheel_name import parse_wheel_name
 from builder.policy.denial import Candidate
 from builder.policy.policy import NO_POLICY, Policy
 from builder.pypi.page import IndexFile, IndexPage
 
-VIEW_FORMAT = 1
+VIEW_FORMAT = 2
 """Part of every view's key: raise it when the same pages must be shown otherwise."""
 
 HOUR = 3600
@@ -34,7 +36,7 @@ YANKED = "were yanked by their authors"
 
 _LINK = re.compile(
     r"/file/(?P<index>[0-9]{1,3})/(?P<sha256>[0-9a-f]{64})/(?P<metadata>[0-9a-f]{64}|given|none)"
-    r"/(?P<scheme>https?)/(?P<rest>[!-~]+)"
+    r"/(?P<url>[A-Za-z0-9_-]{1,8000}={0,2})/(?P<name>[^/]+)"
 )
 
 
@@ -49,9 +51,10 @@ class Link:
     url: str
 
     def write(self) -> str:
-        scheme, _, rest = self.url.partition("://")
+        # encoded, since uv resolves dots in a path: an index could write a link that becomes one of another index
+        url = base64.urlsafe_b64encode(self.url.encode()).decode()
         metadata = "none" if self.metadata is None else self.metadata or "given"
-        return f"/file/{self.index}/{self.sha256}/{metadata}/{scheme}/{rest}"
+        return f"/file/{self.index}/{self.sha256}/{metadata}/{url}/{self.url.rpartition('/')[2]}"
 
     @classmethod
     def parse(cls, path: str) -> Link | None:
@@ -59,7 +62,11 @@ class Link:
         if found is None:
             return None
         metadata = {"none": None, "given": ""}.get(found["metadata"], found["metadata"])
-        return cls(int(found["index"]), found["sha256"], metadata, f"{found['scheme']}://{found['rest']}")
+        try:
+            url = base64.urlsafe_b64decode(found["url"]).decode("ascii")
+        except ValueError:
+            return None
+        return cls(int(found["index"]), found["sha256"], metadata, url)
 
 
 @dataclass(frozen=True)
@@ -134,8 +141,8 @@ class View:
         if not file.name.endswith(".whl"):
             return SOURCES, ""
         try:
-            distribution, parsed, _, _ = parse_wheel_filename(file.name)
-        except (InvalidWheelFilename, ValueError):
+            distribution, parsed, _, _ = parse_wheel_name(file.name)
+        except InvalidWheelFilename:
             return "have names that no wheel has", ""
         version = str(parsed)
         if canonicalize_name(distribution) != name or unquote(urlsplit(file.url).path.rpartition("/")[2]) != file.name:

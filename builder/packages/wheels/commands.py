@@ -15,6 +15,8 @@ from storage.errors import quote
 
 _MOST = 10_000
 _LONGEST_LINE = 1024
+_LONGEST_COMMAND = 200
+"""Bytes: of a file's name there may be 255."""
 _COMMAND = re.compile(r"[^/\\\0\s.][^/\\\0\n\r]*")
 _VALUE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<function>[\w.]+)\s*(\[[^\]]*\]\s*)?")
 _RESERVED = re.compile(
@@ -68,6 +70,8 @@ def _parse(package: str, line: str) -> EntryPoint:
         or not equals
         or not match
         or not _COMMAND.fullmatch(command)
+        or not command.isprintable()
+        or len(command.encode("utf-8", "replace")) > _LONGEST_COMMAND
         or not all(part.isidentifier() for name in match.group("module", "function") for part in name.split("."))
     ):
         raise PackageRefused(

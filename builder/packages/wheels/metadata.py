@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
+from builder.names.wheel_name import parse_wheel_name
 from storage.errors import quote
 
 _LARGEST_HEADERS = 1 << 20
@@ -18,7 +19,7 @@ _LARGEST_HEADERS = 1 << 20
 def check_name(package: LockedPackage) -> None:
     """Raises PackageRefused unless the file's name is that of a wheel of the package's name and version."""
     try:
-        name, version, _, _ = parse_wheel_filename(package.file_name)
+        name, version, _, _ = parse_wheel_name(package.file_name)
     except (InvalidWheelFilename, InvalidVersion) as error:
         raise PackageRefused(str(package), f"its file name is not that of a wheel ({error})") from None
     if name != package.title or str(version) != str(_read_version(str(package), package.version)):
@@ -67,7 +68,7 @@ def _is_version(text: str, expected: str) -> bool:
     """Whether `text` is the expected version, which may have a local part more."""
     try:
         found, wanted = Version(text.replace("_", "-")), Version(expected)
-    except InvalidVersion:
+    except ValueError:
         return False
     return found == wanted or str(found) == wanted.public
 
@@ -75,7 +76,7 @@ def _is_version(text: str, expected: str) -> bool:
 def _read_version(package: str, text: str) -> Version:
     try:
         return Version(text)
-    except InvalidVersion:
+    except ValueError:
         raise PackageRefused(package, f"its version {quote(text, 40)} is not one of PyPI's") from None
 
 

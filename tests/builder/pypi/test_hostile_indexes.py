@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from packaging.utils import InvalidWheelFilename
 
 from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NO_LOGINS
@@ -23,12 +24,20 @@ from builder.errors import (
     SolveLimit,
 )
 from builder.locks.lock import LockedPackage
+from builder.names.wheel_name import parse_wheel_name
 from builder.pypi import client, gateway
+from builder.pypi.core_metadata import parse_metadata
 from builder.pypi.view import View
 from tests.support.pypi.index_server import IndexServer, Odd, Wheel, make_wheel, stall
 from tests.support.pypi.resolving import Resolving, names, resolving
 
 JSON = "application/vnd.pypi.simple.v1+json"
+
+
+ENDS_OF_TIME = ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+_TAGS = ".".join(f"{first}{second}" for first in "abcde" for second in "fghij")
+MANY_TAGS = f"app-9.0-{_TAGS}-{_TAGS}-{_TAGS}.whl"
+"""A name of 240 characters that stands for 15,625 tags."""
 
 
 @pytest.fixture
@@ -88,6 +97,9 @@ async def test_files_that_are_described_wrongly_are_passed_over(resolver: Resolv
         {**index.describe(good), "filename": "app-9.0-py3-none-any.whl"},
         {**index.describe(good), "filename": "other-9.0-py3-none-any.whl", "url": "/files/other-9.0-py3-none-any.whl"},
         {**index.describe(good), "filename": "app-9.0-py3-none-any.whl", "url": "http://[app-9.0-py3-none-any.whl"},
+        {**index.describe(good), "url": f"/a/../files/{good.file_name}", "filename": good.file_name},
+        *({**index.describe(good), "upload-time": each} for each in ENDS_OF_TIME),
+        {**index.describe(good), "filename": MANY_TAGS, "url": f"/files/{MANY_TAGS}"},
         {**index.describe(good), "size": -1, "upload-time": "yesterday", "requires-python": 3},
     ]
     index.odd["/simple/app/"] = say({"name": "app", "files": odd})
@@ -229,3 +241,43 @@ async def test_the_gateway_answers_its_own_uv_alone(resolver: Resolving, index: 
             await ask(f"http://{session.view.host}/file/9/{'0' * 64}/none/http/example.org/x.metadata", opened.url)
             == 404
         )
+
+
+def test_names_with_many_tags_are_refused_before_they_are_multiplied() -> None:
+    assert len(MANY_TAGS) < 250
+    with pytest.raises(InvalidWheelFilename, match="more than 500 tags"):
+        parse_wheel_name(MANY_TAGS)
+    with pytest.raises(InvalidWheelFilename, match="characters"):
+        parse_wheel_name(f"{'a' * 300}-1-py3-none-any.whl")
+    assert len(parse_wheel_name("a-1-cp38.cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl")[3]) == 4
+
+
+async def test_a_solve_looks_at_so_many_files(
+    resolver: Resolving, index: IndexServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "MOST_FILES", 2)
+    for version in ("1.0", "2.0", "3.0"):
+        index.add("app", version)
+    with pytest.raises(RequirementRefused, match="more than 2 files"):
+        await resolver.solve("app")
+    monkeypatch.setattr(gateway, "MOST_FILES", 10)
+    monkeypatch.setattr(gateway, "MOST_METADATA", 10)
+    with pytest.raises(RequirementRefused, match="MiB of metadata"):
+        await resolver.solve("app")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Requires-Dist: a; " + "(" * 20_000, "Requires-Dist: " + "a" * 5000, "Requires-Python: >=3.x.y!"],
+)
+def test_odd_lines_of_metadata_are_no_errors_of_ours(line: str) -> None:
+    metadata = parse_metadata(f"Metadata-Version: 2.1\nName: app\nVersion: 1\n{line}\n".encode(), "app")
+    assert metadata.requires == ()
+
+
+def test_metadata_is_counted_before_it_is_parsed() -> None:
+    lines = b"Requires-Dist: a\n" * 20_000
+    with pytest.raises(PackageRefused, match="20003 lines"):
+        parse_metadata(b"Metadata-Version: 2.1\nName: app\nVersion: 1\n" + lines, "app")
+    with pytest.raises(PackageRefused, match="no name and version"):
+        parse_metadata(b"Name: app\nVersion: " + b"1" * 900 + b"!!\n", "app")

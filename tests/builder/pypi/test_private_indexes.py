@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from builder.channels.logins import NO_LOGINS, Logins, NamespaceLogins
-from builder.errors import IndexUnavailable
+from builder.errors import BuilderError, IndexUnavailable
 from builder.names.spec import EnvironmentSpec
+from builder.pypi.view import Link
 from storage.catalog.credential import NamespaceCredential
 from tests.support.pypi.index_server import IndexServer
 from tests.support.pypi.resolving import Resolving, names, resolving
@@ -94,3 +95,27 @@ async def test_specs_belong_to_whose_login_their_indexes_want() -> None:
     own = NamespaceLogins(Held(), "https://conda.example.org", ("https://pypi.example.org/simple",))
     assert (await own.give_owner(replace(spec, indexes=()), "team")).owner == "team"
     assert (await own.give_owner(replace(spec, requirements=()), "team")).owner == ""
+
+
+@pytest.mark.parametrize("dots", ["../", "%2e%2e/", ".%2E/", "..\\"])
+async def test_no_link_of_an_index_becomes_one_of_another(
+    resolver: Resolving, index: IndexServer, public: IndexServer, dots: str
+) -> None:
+    """uv resolves dots in paths: the address of a file of one index must not become that of another's, whose login the
+    server has."""
+    index.add("app", "1.0")
+    wheel = public.add("app", "1.0")
+    hidden = f"{index.host.removeprefix('http://')}/files/{wheel.file_name}"
+    wheel.facts["url"] = f"https://h.example.org/{dots * 6}file/1/{'1' * 64}/given/http/{hidden}"
+    wheel.facts["hashes"] = {"sha256": "1" * 64}
+    with pytest.raises(BuilderError):
+        await resolver.solve("app", indexes=(public.url, index.url), logins=hold(index.host + "/"))
+    assert index.paths == []
+
+
+def test_addresses_of_files_are_read_back_whatever_is_in_them() -> None:
+    for url in ("https://h.example.org/a/../b/x-1.whl", "http://[::1]:80/x%2B-1.whl", "https://h/.%2e/x.whl"):
+        link = Link(7, "1" * 64, None, url)
+        assert Link.parse(link.write()) == link
+        assert ".." not in link.write()
+    assert Link.parse(f"/file/0/{'1' * 64}/none/_w==/x.whl") is None

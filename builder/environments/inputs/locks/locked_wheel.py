@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from builder.channels.channel import strip_credentials
@@ -22,6 +22,7 @@ from builder.environments.inputs.input import InputSettings
 from builder.errors import InputInvalid
 from builder.locks.grammar import LONGEST
 from builder.locks.lock import WHEEL_PREFIX, LockedPackage, describe_wheel
+from builder.names.wheel_name import parse_wheel_name
 from builder.platforms import WHEEL_MACHINES
 from storage.errors import quote
 from storage.text import redact
@@ -103,8 +104,8 @@ def _read_file_name(file_name: str, path: str) -> tuple[str, Version, frozenset[
             "conda package",
         )
     try:
-        name, version, build, tags = parse_wheel_filename(file_name)
-    except (InvalidWheelFilename, InvalidVersion, ValueError):
+        name, version, build, tags = parse_wheel_name(file_name)
+    except InvalidWheelFilename:
         raise InputInvalid(path, f"{quote(file_name)} is not the name of a wheel (PEP 427)") from None
     if len(file_name) > LONGEST:
         raise InputInvalid(path, f"the file's name has {len(file_name)} characters; at most {LONGEST} are allowed")
@@ -117,7 +118,7 @@ def _check_agrees(facts: WheelFacts, name: str, version: Version, file_name: str
     if facts.version is None:
         return
     try:
-        agrees = Version(str(facts.version)) == version
+        agrees = Version(str(facts.version)[:LONGEST]) == version
     except InvalidVersion:
         agrees = False
     if not agrees:
