@@ -20,7 +20,6 @@ from builder.base.shared import SharedBase
 from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
-from builder.channels.index_policy import IndexPolicy
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.patterns import Others
 from builder.channels.policy import ChannelPolicy
@@ -140,10 +139,7 @@ class BuilderService:
         base that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
-        indexes = IndexPolicy.of(settings.pypi_indexes, settings.allowed_indexes, others)
-        channels = ChannelPolicy.of(
-            settings.channels, settings.channel_alias, settings.allowed_channels, others, indexes
-        )
+        channels = settings.make_channel_policy(others)
         clear = await _prepare_folders(data)
         logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias, settings.pypi_indexes)
         async with contextlib.AsyncExitStack() as stack:

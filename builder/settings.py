@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -15,6 +16,10 @@ from builder.channels.patterns import check_pattern
 from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
 from storage.section import Section, Size
+
+if TYPE_CHECKING:
+    from builder.channels.patterns import Others
+    from builder.channels.policy import ChannelPolicy
 
 
 class BuilderSettings(Section):
@@ -271,3 +276,12 @@ class BuilderSettings(Section):
         if reason := find_prefix_problem(prefix):
             raise ValueError(reason)
         return prefix
+
+    def make_channel_policy(self, others: Others) -> ChannelPolicy:
+        """Which channels and indexes may be read. `others` says which besides those that are named here."""
+        # commands that read settings alone should not load what knows of locks
+        from builder.channels.index_policy import IndexPolicy
+        from builder.channels.policy import ChannelPolicy
+
+        indexes = IndexPolicy.of(self.pypi_indexes, self.allowed_indexes, others)
+        return ChannelPolicy.of(self.channels, self.channel_alias, self.allowed_channels, others, indexes)

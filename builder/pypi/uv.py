@@ -72,7 +72,8 @@ class Uv:
         """Return the lock (PEP 751). Raises UvFailed, SolveLimit."""
         await asyncio.to_thread(mark_used, self.cache / "CACHEDIR.TAG")
         with contextlib.ExitStack() as stack:
-            folder = await to_end(asyncio.to_thread(self._write_files, stack, question))
+            # uv runs in this folder, from which a relative path leads elsewhere
+            folder = (await to_end(asyncio.to_thread(self._write_files, stack, question))).absolute()
             return await self._run(self._write_command(question, folder), question.proxy, folder)
 
     def _write_files(self, stack: contextlib.ExitStack, question: Question) -> Path:
@@ -89,7 +90,14 @@ class Uv:
             *("--only-binary", ":all:", "--no-sources", "--no-python-downloads"),
             *("--python", sys.executable, "--python-version", question.python),
             *("--python-platform", question.platform, "--index-strategy", "first-index"),
-            *("--default-index", question.index, "--cache-dir", str(self.cache), "--keyring-provider", "disabled"),
+            *(
+                "--default-index",
+                question.index,
+                "--cache-dir",
+                str(self.cache.absolute()),
+                "--keyring-provider",
+                "disabled",
+            ),
         ]
 
     async def _run(self, command: Sequence[str], proxy: str, folder: Path) -> bytes:

@@ -83,6 +83,9 @@ def read_requirement(text: str, path: str) -> str:
         raise InputInvalid(path, f"{quote(text)} is not a requirement such as 'requests>=2': {reason}") from None
     if requirement.url:
         check_address(requirement.url, path)
+        raise InputInvalid(
+            path, f"{quote(text)} is an address; ask for a version of an index, which may be your own (--index-url)"
+        )
     return str(requirement)
 
 

@@ -8,20 +8,25 @@ anything is built of it (`builder.environments.transfer.remaking`).
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from builder.base.prefix_path import find_prefix_problem
 from builder.channels.channel import check_form
+from builder.channels.index_policy import check_index
 from builder.environments.inputs.fields import join, need, need_list, need_mapping, need_text, refuse_others, take_text
 from builder.environments.inputs.input import InputSettings
-from builder.environments.inputs.locks.locked import MOST_PACKAGES, Facts, read_address, read_package
+from builder.environments.inputs.locks.locked import MOST_PACKAGES, Facts, read_address, read_package, read_specs
+from builder.environments.inputs.locks.locked_wheel import WheelFacts, read_wheel
+from builder.environments.inputs.pip_part import read_requirement
 from builder.environments.inputs.variables import read_variables
 from builder.environments.transfer.document import need_number
 from builder.errors import InputInvalid, InvalidImageName
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import WHEEL_PREFIX, Lock, LockedPackage
 from builder.names.match_spec import parse_match_spec
+from builder.names.requirement import canonicalize
 from builder.names.spec import SPEC_FORMAT, EnvironmentSpec
 from builder.platforms import OCI_PLATFORMS
 from storage import strict_json
@@ -30,7 +35,7 @@ from storage.errors import quote
 _LOCK = ("spec", "packages")
 _SPEC = (
     *("format", "items", "channels", "platforms", "single", "virtual_packages", "until", "prefix", "owner"),
-    *("variables", "base"),
+    *("variables", "base", "requirements", "indexes", "hashes"),
 )
 _ITEM = ("name", "channel", "constraints", "build", "alternatives")
 _OPERATORS = (">", ">=", "<", "<=", "==", "!=", "=", "~=")
@@ -73,6 +78,8 @@ def read_lock(content: bytes, settings: InputSettings) -> Lock:
 
 def _read_package(value: Any, platform: str, path: str, settings: InputSettings) -> LockedPackage:
     document = need_mapping(value, path)
+    if str(document.get("name")).startswith(WHEEL_PREFIX):
+        return _read_wheel(document, platform, path, settings)
     refuse_others(document, _PACKAGE, path)
     address = read_address(need(document, "url", path), f"{path}.url", settings)
     if address.had_credentials:
@@ -100,14 +107,38 @@ def _read_package(value: Any, platform: str, path: str, settings: InputSettings)
     )
 
 
+def _read_wheel(document: Mapping[str, Any], platform: str, path: str, settings: InputSettings) -> LockedPackage:
+    """The same of a wheel.
+
+    Its index has to be the one that its address is of, or else an archive could have any address fetched in the name of
+    an index that is allowed.
+    """
+    refuse_others(document, (*_PACKAGE, "requires_python"), path)
+    facts = WheelFacts(
+        document.get("sha256"),
+        document.get("size"),
+        str(document["name"]).removeprefix(WHEEL_PREFIX),
+        document.get("version"),
+    )
+    wheel = read_wheel(need(document, "url", path), facts, platform, path, settings)
+    timestamp = document.get("timestamp")
+    found = replace(
+        wheel,
+        depends=read_specs(document.get("depends"), f"{path}.depends"),
+        license=take_text(document, "license", path),
+        timestamp=None if timestamp is None else need_number(timestamp, f"{path}.timestamp"),
+        requires_python=take_text(document, "requires_python", path),
+        owner=take_text(document, "owner", path) or "",
+    )
+    for key, value in found.to_json().items():
+        written = list(value) if isinstance(value, tuple) else value
+        if key != "since" and document.get(key) != written:
+            raise InputInvalid(f"{path}.{key}", f"it is {quote(str(document.get(key)))}, where it must be {written!r}")
+    return found
+
+
 def _read_spec(document: Mapping[str, Any]) -> EnvironmentSpec:
     """Read the spec of a lock. What its fields are made of is checked, and then that nothing was left out."""
-    if "requirements" in document:
-        raise InputInvalid(
-            "spec.requirements",
-            "the lock has PyPI packages, which are not imported yet; import a build without them (--builds), or create "
-            "the environment from its environment file",
-        )
     refuse_others(document, _SPEC, "spec")
     if document.get("format") != SPEC_FORMAT:
         raise InputInvalid("spec.format", f"it is {quote(str(document.get('format')))}; this condery has {SPEC_FORMAT}")
@@ -122,7 +153,25 @@ def _read_spec(document: Mapping[str, Any]) -> EnvironmentSpec:
     take_text(document, "owner", "spec", 255)
     take_text(document, "base", "spec")
     _check_variables(document.get("variables"))
+    _check_pypi(document)
     return _make_spec(document)
+
+
+def _check_pypi(document: Mapping[str, Any]) -> None:
+    """Check what a spec asks of indexes."""
+    for index, each in enumerate(need_list(document.get("requirements") or [], "spec.requirements", MOST_PACKAGES)):
+        path = f"spec.requirements[{index}]"
+        if canonicalize(read_requirement(need_text(each, path), path)) != each:
+            raise InputInvalid(path, "it is not written as condery writes requirements")
+    for index, each in enumerate(need_list(document.get("indexes") or [], "spec.indexes", _MOST_CHANNELS)):
+        try:
+            check_index(need_text(each, f"spec.indexes[{index}]"))
+        except ValueError as error:
+            raise InputInvalid(f"spec.indexes[{index}]", str(error)) from None
+    for name, hashes in need_mapping(document.get("hashes") or {}, "spec.hashes").items():
+        path = join("spec.hashes", name)
+        if not all(re.fullmatch("[0-9a-f]{64}", str(each)) for each in need_list(hashes, path, MOST_PACKAGES)):
+            raise InputInvalid(path, "they must be sha256")
 
 
 def _check_platforms(platforms: list[Any]) -> None:

@@ -23,6 +23,7 @@ from builder.names.items import Pypi, parse_items
 from builder.settings import BuilderSettings
 from tests.support.programs import Docker
 from tests.support.pypi.index_server import IndexServer, Wheel
+from tests.support.registry.commands import run_line
 from tests.support.server import Server
 
 PAGE = (Path(__file__).parents[3] / "docs/mixing-conda-and-pypi.md").read_text()
@@ -133,6 +134,20 @@ def test_a_file_of_the_page_and_its_locks(mixing: Server, docker: Docker) -> Non
         assert [each["wheels"][0]["hashes"] for each in tomllib.loads(copied)["packages"]] == [
             each["wheels"][0]["hashes"] for each in pylock["packages"]
         ]
+
+
+def test_an_export_is_imported(mixing: Server, tmp_path: Path) -> None:
+    made = build(
+        mixing, specification=yaml.safe_dump({"name": "old", "dependencies": ["python", {"pip": ["humanize"]}]})
+    )
+    assert made["status"] == "COMPLETED", made["status_info"]
+    archive = str(tmp_path / "old.tar")
+    for line in (f"env export team/old {archive}", f"env import {archive} --namespace lab"):
+        run_line(mixing.data_dir, " ".join([line, *mixing.flags]))
+    listed = json.loads(ask(mixing, "/api/v1/environment/?namespace=lab"))["data"]
+    assert [each["name"] for each in listed] == ["old"]
+    copied = ask(mixing, f"/api/v1/build/{listed[0]['current_build_id']}/pylock.toml").decode()
+    assert [each["name"] for each in tomllib.loads(copied)["packages"]] == ["humanize"]
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,8 @@ def read_package(address: Address, facts: Facts, platform: str, path: str) -> Lo
         size=_read_size(facts.size, path),
         sha256=sha256,
         md5=md5,
-        depends=_read_specs(facts.depends, f"{path}.depends"),
-        constrains=_read_specs(facts.constrains, f"{path}.constrains"),
+        depends=read_specs(facts.depends, f"{path}.depends"),
+        constrains=read_specs(facts.constrains, f"{path}.constrains"),
         noarch=_read_noarch(facts.noarch, path),
         python_site_packages_path=_read_site_packages(facts.python_site_packages_path, path),
     )
@@ -245,7 +245,7 @@ def _read_site_packages(value: Any, path: str) -> str | None:
     return value
 
 
-def _read_specs(value: Any, path: str) -> tuple[str, ...]:
+def read_specs(value: Any, path: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple) or len(value) > _MOST_DEPENDENCIES:

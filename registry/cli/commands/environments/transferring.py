@@ -179,7 +179,6 @@ async def _import(
 ) -> list[Imported]:
     from auth.accounts.names import Names
     from auth.audit.log import append
-    from builder.channels.policy import ChannelPolicy
     from builder.environments.transfer.importing import EnvironmentImport
     from registry.cli.commands.accounts.opening import by
     from registry.cli.local import open_service
@@ -187,7 +186,7 @@ async def _import(
 
     actor, builder = by(), settings.builder
     # whoever wrote the archive chose the channels, so those of the settings alone are allowed
-    channels = ChannelPolicy.of(builder.channels, builder.channel_alias, builder.allowed_channels, "none")
+    channels = builder.make_channel_policy("none")
 
     changed: list[str] = []
 
