@@ -63,7 +63,8 @@ conformance: venv
 
 faults: venv
 	WIDE=1 $(PYTEST) --timeout 1800 $(addprefix tests/registry/faults/test_,crashes.py collection_crashes.py outages.py \
-		failing_writes.py fuzzing.py) $(addprefix tests/storage/garbage/test_,crashes.py model.py)
+		failing_writes.py fuzzing.py soak.py) tests/registry/test_no_secret_shows.py \
+		tests/registry/api/test_description.py $(addprefix tests/storage/garbage/test_,crashes.py model.py)
 
 soak: venv
 	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/faults/test_soak.py

@@ -26,6 +26,7 @@ OTHER_MEANINGS = {
     ("registry/api/environments/packages.py", "search"): "a parameter of a list",
     ("builder/environments/transfer/document.py", "bases"): "a field of an exported image",
     ("builder/environments/transfer/lock_document.py", "packages"): "a field of a lock",
+    ("builder/names/requirement.py", "pypi"): "what stands for a channel in names",
     ("registry/mirror/names.py", "mirror"): "the first part of a repository's name",
     ("storage/blobs/layers.py", "fragments"): "a lock of the database",
     ("storage/oci.py", "mirror"): "the first part of a repository's name",

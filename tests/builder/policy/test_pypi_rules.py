@@ -62,6 +62,6 @@ def test_requirements_that_are_added() -> None:
     inputs = InputSettings.of(BuilderSettings())
     values = SettingValues(pypi_default_packages=("pandas",), pypi_included_packages=("Tool_x>=1", "other"))
     nothing, asked = EnvironmentSpec((), ()), EnvironmentSpec((), (), requirements=("tool-x==3",))
-    assert values.complete(nothing, inputs).requirements == ("Tool_x>=1", "other", "pandas")
+    assert values.complete(nothing, inputs).requirements == ("other", "pandas", "tool-x>=1")
     assert values.complete(asked, inputs).requirements == ("other", "tool-x==3")
     assert SettingValues().complete(asked, inputs) == asked

@@ -29,6 +29,9 @@ OTHERS: dict[str, Any] = {
     "user": 1000,
     "refuse_scripts": True,
     "shell_packages": ("bash",),
+    "pypi_indexes": ("https://own.example.org/simple",),
+    "allowed_indexes": ("https://other.example.org/*",),
+    "allowed_bases": ("scratch",),
 }
 """Other values than the usual ones; a number is changed by one."""
 NAME = "conda-store-dynamic/modern"

@@ -65,5 +65,5 @@ def test_an_image_is_refused_with_what_to_do(
     name = f"{served.address}/oras/taken"
     push(oras_command, f"{name}:v1", "dependencies: [tzdata]\n")
     crane("config", "--insecure", f"{name}:latest")
-    with pytest.raises(ClientError, match="condery env update oras/taken FILE, or push such a file as an artifact"):
+    with pytest.raises(ClientError, match="condery env update oras/taken FILE`, or push such a file as an artifact"):
         crane("copy", "--insecure", f"{served.address}/conda-store-dynamic/tzdata:latest", f"{name}:v2")

@@ -24,6 +24,7 @@ from tests.support.registry.commands import files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import read_log
 from tests.support.server import StartServer
+from tests.support.wide import WIDE
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "3"))
 CLIENTS = 6
@@ -119,7 +120,9 @@ class Worker:
             self.count("delete", self.client.delete(self.repository, tag), 202)
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+@pytest.mark.parametrize(
+    "database", ["sqlite", *([pytest.param("postgresql", marks=pytest.mark.services)] if WIDE else [])]
+)
 def test_soak(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path, database: str) -> None:
     flags = ["--gc-interval", "1", "--gc-grace", str(GRACE), "--untagged-for", "0.5", "--processes", "2"]
     where = [] if database == "sqlite" else ["--database", _address(request.getfixturevalue("migrated_postgres"))]

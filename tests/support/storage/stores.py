@@ -98,6 +98,8 @@ def new_sqlite(path: Path) -> str:
     """The URL of a new database at `path` in its newest form, copied since migrating takes longer than many a test."""
     if not path.exists():
         shutil.copyfile(_empty_sqlite(), path)
+        # as a server makes it
+        path.chmod(0o600)
     return sqlite_url(path)
 
 
