@@ -88,30 +88,35 @@ def measure(*, short: bool = False) -> list[Row]:
         data = directory / "data"
         data.mkdir()
         fill(sqlite_url(DataDirectory(data).database), count)
-        rows += _measure("SQLite", data, (), count)
+        rows += _measure("SQLite", data, (), count, short=short)
         if is_installed():
             with postgres() as server:
                 url = server.new_database()
                 fill(url, count)
-                rows += _measure("PostgreSQL", directory / "other", ("--database", url), count)
+                rows += _measure("PostgreSQL", directory / "other", ("--database", url), count, short=short)
         else:
             print("PostgreSQL is not installed: lists are measured on SQLite alone")
     return rows
 
 
-def _measure(database: str, data: Path, flags: Sequence[str], count: int) -> list[Row]:
+def _measure(database: str, data: Path, flags: Sequence[str], count: int, *, short: bool) -> list[Row]:
     rows = []
+    sorts, rounds = (1, 2) if short else (None, ROUNDS)
     for who, patterns in PEOPLE.items():
         with _serving(data, flags, patterns) as server, this_process_on_core(-1):
-            ask, where = partial(_ask_all, server.port), f"{who}, {database}"
+            ask, where = partial(_ask_all, server.port, rounds), f"{who}, {database}"
             # those who see not all are asked less
             some = slice(None) if who == "everybody" else slice(None, None, 3)
             environments, builds = ENVIRONMENT_FILTERS[some], BUILD_FILTERS[some]
-            rows.append(ask("environment/", environments, ENVIRONMENT_SORTS, f"{count:,} environments, {where}"))
-            rows.append(ask("build/", builds, BUILD_SORTS, f"{count * BUILDS:,} builds, {where}"))
+            rows.append(
+                ask("environment/", environments, ENVIRONMENT_SORTS[:sorts], f"{count:,} environments, {where}")
+            )
+            rows.append(ask("build/", builds, BUILD_SORTS[:sorts], f"{count * BUILDS:,} builds, {where}"))
             if who == "everybody":
                 rows.append(ask("namespace/", ("",), ("id", "name"), f"{NAMESPACES:,} namespaces, {database}"))
-                rows.append(_ask_worst(server.port, ["usage/"], f"use of {NAMESPACES:,} namespaces, {database}"))
+                rows.append(
+                    _ask_worst(server.port, rounds, ["usage/"], f"use of {NAMESPACES:,} namespaces, {database}")
+                )
     return rows
 
 
@@ -127,7 +132,7 @@ def _serving(data: Path, flags: Sequence[str], patterns: Sequence[str]) -> Itera
         server.kill()
 
 
-def _ask_all(port: int, path: str, filters: Sequence[str], sorts: Sequence[str], what: str) -> Row:
+def _ask_all(port: int, rounds: int, path: str, filters: Sequence[str], sorts: Sequence[str], what: str) -> Row:
     questions = []
     for which in filters:
         _, count = _ask(port, f"{path}?{which}&page=1&size=1")
@@ -135,13 +140,13 @@ def _ask_all(port: int, path: str, filters: Sequence[str], sorts: Sequence[str],
         pages = dict.fromkeys((1, (last + 1) // 2, last))
         for sort, order, page in itertools.product(sorts, ("asc", "desc"), pages):
             questions.append(f"{path}?{which}&sort_by={sort}&order={order}&size={SIZE}&page={page}")
-    return _ask_worst(port, questions, f"a page of {what}")
+    return _ask_worst(port, rounds, questions, f"a page of {what}")
 
 
-def _ask_worst(port: int, questions: Sequence[str], what: str) -> Row:
+def _ask_worst(port: int, rounds: int, questions: Sequence[str], what: str) -> Row:
     times: dict[str, list[float]] = {question: [] for question in questions}
     # in turn, so that what else the machine does is in all alike
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for question, taken in times.items():
             taken.append(_ask(port, question)[0])
     medians = {question: statistics.median(taken) for question, taken in times.items()}
