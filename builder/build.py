@@ -40,8 +40,8 @@ from builder.platform_build import PlatformBuild
 from builder.policy.admission import Admission
 from builder.policy.policy import NO_POLICY, Policy, check_lock
 from builder.progress import Event, Progress, show_nothing
-from builder.pypi.platform import check_wheels
-from builder.pypi.resolver import DEFAULT_GLIBC, PypiResolver, PypiSolve
+from builder.pypi.platform import check_lock_of_wheels
+from builder.pypi.resolver import PypiResolver, PypiSolve
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.own import OwnSolvers
@@ -323,10 +323,8 @@ class Builder:
             },
         )
         if has_wheels(completed):
-            glibc = await self._find_glibc(lock.spec)
-            for platform, packages in completed.packages.items():
-                # of thousands of wheels the names alone take seconds
-                await asyncio.to_thread(check_wheels, platform, packages, glibc.get(platform) or DEFAULT_GLIBC)
+            # of thousands of wheels the names alone take seconds
+            await asyncio.to_thread(check_lock_of_wheels, completed, await self._find_glibc(lock.spec))
         await (self.admission.of(place.namespace) if place else self.admission).check_lock(completed)
         return completed
 

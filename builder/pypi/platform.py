@@ -12,7 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
 from builder.errors import PackageRefused, RequirementRefused
-from builder.locks.lock import LockedPackage, list_wheels
+from builder.locks.lock import Lock, LockedPackage, list_wheels
 from builder.names.wheel_name import parse_wheel_name
 from builder.platforms import WHEEL_MACHINES
 
@@ -23,6 +23,9 @@ _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _VERSION = re.compile(r"(?P<major>[0-9]{1,3})\.(?P<minor>[0-9]{1,3})(?:\.(?P<micro>[0-9]{1,3}))?(?P<rest>.*)")
 _OTHERS = ("pypy", "graalpy")
 _FREE = re.compile(r"_cp[0-9]+t(?:_|$)")
+
+DEFAULT_GLIBC = "2.28"
+"""As for conda packages, where the base has none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ def _list_platforms(machine: str, glibc: int) -> Iterator[str]:
         if minor in _LEGACY:
             yield f"{_LEGACY[minor]}_{machine}"
     yield f"linux_{machine}"
+
+
+def check_lock_of_wheels(lock: Lock, glibc: Mapping[str, str]) -> None:
+    """`check_wheels` of every platform, whose glibc is in `glibc` if the base says it."""
+    for platform, packages in lock.packages.items():
+        check_wheels(platform, packages, glibc.get(platform) or DEFAULT_GLIBC)
 
 
 def check_wheels(platform: str, packages: Sequence[LockedPackage], glibc: str) -> None:

@@ -25,7 +25,7 @@ from builder.policy.policy import ASK_OTHERWISE, Policy, describe_package, find_
 from builder.pypi.client import IndexClient
 from builder.pypi.core_metadata import CoreMetadata
 from builder.pypi.gateway import Gateway, Session
-from builder.pypi.platform import WheelPlatform
+from builder.pypi.platform import DEFAULT_GLIBC, WheelPlatform
 from builder.pypi.provided import Distribution, find_all_provided, may_provide, recall_provided
 from builder.pypi.pylock import ChosenWheel, read_pylock
 from builder.pypi.reasons import Failure, FindConda, explain, explain_briefly
@@ -44,8 +44,6 @@ RESOLVER_FORMAT = 1
 FetchArchives = Callable[[Iterable[LockedPackage]], Awaitable[Mapping[str, Path]]]
 """`Builder.fetch_archives`."""
 
-DEFAULT_GLIBC = "2.28"
-"""As for conda packages, where the base has none."""
 
 _MOST_KNOWN = 1 << 13
 

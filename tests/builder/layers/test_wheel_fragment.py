@@ -151,6 +151,7 @@ def test_odd_wheels_become_what_uv_makes_of_them(
     assert script.startswith(f"#!{environment}/bin/python\n")
 
 
+@pytest.mark.services
 def test_popular_wheels_become_what_uv_makes_of_them(
     environment: Path, pristine: dict[str, Installed], tmp_path: Path
 ) -> None:
